@@ -1,0 +1,44 @@
+# The one menu. Everything works from a fresh clone with Python 3.11+, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo up test check fmt bench soak contracts
+help: ## show this menu
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed ## make .venv with the pinned dependencies (does nothing when it is up to date)
+.venv/.installed: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned dependencies into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## a network of four nodes makes a key, signs a real transaction, loses a node, signs again
+	@$(BIN)/keyquorum demo
+
+up: install ## start a network that keeps its keys in .keyquorum
+	@$(BIN)/keyquorum up --dir .keyquorum
+
+test: install ## run the tests
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+check: install ## lint, types, import directions, spec steps
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python tools/check_imports.py
+	@$(BIN)/python tools/check_spec_steps.py
+
+fmt: install ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: install ## measure, and compare with the table in docs/performance.md
+	@$(BIN)/keyquorum bench
+
+soak: install ## the long sweeps
+	@$(BIN)/python -m pytest -q -m soak
+
+contracts: install ## compile the contracts again and refresh the committed artifacts
+	@$(BIN)/python tools/build_contracts.py

@@ -1,0 +1,1 @@
+"""Numbers: scalars, points, polynomials, bit matrices, tagged hashes, randomness."""

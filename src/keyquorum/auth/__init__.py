@@ -1,0 +1,1 @@
+"""Who is asking: login methods (one a file), session certificates, signed requests. Pure."""

@@ -1,0 +1,1 @@
+"""The EVM chain: JSON-RPC client, contract bindings, and the embedded development chain."""

@@ -1,0 +1,1 @@
+"""The `keyquorum` command: one file per command group."""

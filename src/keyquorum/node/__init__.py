@@ -1,0 +1,1 @@
+"""The node daemon: the only package with sockets, clock and disk."""

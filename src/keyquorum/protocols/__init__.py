@@ -1,0 +1,1 @@
+"""One published protocol a file; each reads like its page in `spec/`."""
