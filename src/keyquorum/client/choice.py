@@ -1,0 +1,100 @@
+"""Which nodes to ask: t of them, never one that is known to be down, and another set when a set failed.
+
+`NodeBook` remembers what a client saw of each node. A node is *down* from its first refused connection until a
+probe of its `/readyz` succeeds, so a dead node costs one user one failed attempt, not every user one. When a run
+failed and nobody in particular is known to be at fault, all its members become a little *suspect*, and the set is
+remembered as failed: the next choice prefers the others, and never repeats a set that failed in the same request.
+
+Among equals the order is a hash of the request id. That spreads the load like a coin toss, and yet a request that
+is repeated, by another gateway even, finds the same nodes, which then repeat the answer they gave already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, islice
+
+SUSPICION_SECONDS = 60.0
+SEARCH_LIMIT = 10_000
+
+
+@dataclass
+class Record:
+    """What is known of one node: whether it is down since when, and how suspect it was when."""
+
+    down_since: float | None = None
+    failures: int = 0
+    suspicion: float = 0.0
+    suspected_at: float = 0.0
+
+
+@dataclass
+class NodeBook:
+    """Experience with the nodes of one network, shared by all requests of a client; times in seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    records: dict[int, Record] = field(default_factory=dict)
+
+    def _record(self, party: int) -> Record:
+        return self.records.setdefault(party, Record())
+
+    def good(self, parties: Iterable[int]) -> None:
+        """Note that these nodes just served together."""
+        for party in parties:
+            self.records[party] = Record()
+
+    def down(self, party: int) -> None:
+        """Note that a node does not answer."""
+        record = self._record(party)
+        record.failures += 1
+        if record.down_since is None:
+            record.down_since = self.clock()
+
+    def up(self, party: int) -> None:
+        """Note that a node answers again."""
+        record = self._record(party)
+        record.down_since, record.failures = None, 0
+
+    def suspect(self, parties: Iterable[int], weight: float = 1.0) -> None:
+        """Note that a run of these nodes failed; a culprit that is known gets a large `weight`."""
+        for party in parties:
+            record = self._record(party)
+            record.suspicion = self.suspicion(party) + weight
+            record.suspected_at = self.clock()
+
+    def is_down(self, party: int) -> bool:
+        """Say whether the node was down when last heard of."""
+        return self._record(party).down_since is not None
+
+    def suspicion(self, party: int) -> float:
+        """Return how suspect a node still is; it fades to nothing over a minute."""
+        record = self._record(party)
+        age = self.clock() - record.suspected_at
+        return record.suspicion * max(0.0, 1.0 - age / SUSPICION_SECONDS)
+
+    def choose(
+        self, candidates: Sequence[int], t: int, request_id: str, failed: frozenset[frozenset[int]] = frozenset()
+    ) -> tuple[int, ...]:
+        """Return t of at least t candidates, ascending: the best set that is not in `failed`.
+
+        Down nodes are taken only when there are not t others. When every set failed, the best is tried again:
+        what failed may have passed (a restart, an empty pool).
+        """
+        up = [party for party in candidates if not self.is_down(party)]
+        if len(up) < t:
+            up = list(candidates)
+        ranked = sorted(
+            up,
+            key=lambda party: (
+                self.is_down(party),
+                self.suspicion(party),
+                hashlib.sha256(f"{request_id}|{party}".encode()).digest(),
+            ),
+        )
+        for chosen in islice(combinations(ranked, t), SEARCH_LIMIT):
+            if frozenset(chosen) not in failed:
+                return tuple(sorted(chosen))
+        return tuple(sorted(ranked[:t]))
