@@ -39,6 +39,7 @@ class Tag(StrEnum):
     SIGN_COMMITMENT = "keyquorum/1/sign/commitment"
     SIGN_REQUEST = "keyquorum/1/sign/request"
     LOGIN_CHALLENGE = "keyquorum/1/auth/login-challenge"
+    REQUEST_PAYLOAD = "keyquorum/1/auth/request-payload"
     KEY_BATCH = "keyquorum/1/chain/key-batch"
     LINK = "keyquorum/1/node/link"
 

@@ -1,0 +1,159 @@
+"""Session certificates: the network's word that a session key belongs to a person, as a JWT (ES256K).
+
+After a login each node that verified the proof builds the same header and payload, byte for byte, and t nodes sign
+their SHA-256 with the network key by the threshold protocol itself. So the token depends on nothing that differs
+between nodes: the issue time is the one in the proof, the id is derived from the challenge, members are sorted. A
+repeated login gives the same certificate. Whoever holds the network's public key verifies it: a node that was down at
+login as well, and no identity provider is asked again.
+
+Nothing else is signed with the network key over SHA-256: keys on the chain are certified over keccak256, and no PKP
+token stands for the network key, so no request can make the nodes sign a certificate's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from keyquorum.algebra import ecdsa
+from keyquorum.algebra.curve import Point
+from keyquorum.algebra.strict_json import integer, list_of, text
+from keyquorum.auth import jws
+from keyquorum.auth.encoding import from_hex, read, to_hex
+from keyquorum.auth.errors import AuthError, malformed
+from keyquorum.auth.method import MAX_ID_BYTES, Proven
+from keyquorum.auth.session_key import SessionKey
+from keyquorum.auth.statement import (
+    CLOCK_SKEW,
+    KEYS,
+    MAX_SESSION,
+    NETWORK,
+    SCOPES,
+    TIME,
+    Statement,
+    check_keys,
+    check_scopes,
+)
+
+ALGORITHM = "ES256K"
+TYPE = "keyquorum-session+jwt"
+MAX_BYTES = 8192
+MAX_METHODS = 8
+_CLAIMS = {
+    "iss": NETWORK,
+    "sub": text(43),
+    "cnf": dict,
+    "iat": TIME,
+    "exp": TIME,
+    "jti": text(64),
+    "methods": list_of(dict, MAX_METHODS, 1),
+    "keys": KEYS,
+    "scopes": SCOPES,
+}
+_METHOD = {"type": integer(1, 2**53), "id": text(2 + 2 * MAX_ID_BYTES, 4)}
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A verified certificate: who (`methods`), with which session key, for which keys and scopes, until when."""
+
+    network: str
+    session: SessionKey
+    issued_at: int
+    expires: int
+    id: str
+    methods: tuple[Proven, ...]
+    keys: tuple[str, ...]
+    scopes: tuple[int, ...]
+
+    def check_time(self, now: int) -> None:
+        """Raise `AuthError` unless the certificate is valid at `now`: for every use of a cached one."""
+        if self.issued_at > now + CLOCK_SKEW:
+            raise AuthError(
+                "clock_skew",
+                f"the certificate is from the future: {self.issued_at - now} s ahead of this node's clock",
+                f"compare the clocks of client and node; {CLOCK_SKEW} s are tolerated",
+            )
+        if self.expires <= now:
+            raise AuthError("certificate_expired", "the session has expired", "log in again")
+
+
+def certificate_input(statement: Statement, proven: Iterable[Proven]) -> bytes:
+    """Return header.payload for a proven statement: the same bytes on every node (spec/auth.md, step 4.1).
+
+    `proven` is one identity or several, in any order. The issue time is the latest that a proof states. Raises
+    `ValueError` when nothing was proven or an identity is named twice.
+    """
+    found = sorted(proven)
+    if not 1 <= len(found) <= MAX_METHODS or len(set(found)) != len(found):
+        raise ValueError(f"a certificate names 1 to {MAX_METHODS} different identities")
+    claims = {
+        "iss": statement.network,
+        "sub": statement.session.thumbprint,
+        "cnf": {"jwk": statement.session.to_jwk()},
+        "iat": max(one.issued_at for one in found),
+        "exp": statement.expires,
+        "jti": statement.challenge,
+        "methods": [{"type": one.type, "id": to_hex(one.id)} for one in found],
+        "keys": list(statement.keys),
+        "scopes": list(statement.scopes),
+    }
+    return jws.make_input(ALGORITHM, TYPE, claims)
+
+
+def digest(signing_input: bytes) -> bytes:
+    """Return the 32 bytes that the network key signs."""
+    return hashlib.sha256(signing_input).digest()
+
+
+def assemble(signing_input: bytes, r: int, s: int) -> str:
+    """Return the certificate; raise `ValueError` unless r and s are scalars other than 0 and s is low."""
+    signature = ecdsa.to_compact(r, s)
+    if ecdsa.from_compact(signature) != (r, s) or not ecdsa.is_low(s):
+        raise ValueError("s must be in the lower half")
+    return jws.assemble(signing_input, signature)
+
+
+def verify(token: object, network: str, network_key: Point, now: int) -> Certificate:
+    """Return the certificate in `token`; raise `AuthError` unless it is this network's and valid at `now`."""
+    parsed = jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=MAX_BYTES)
+    _check_signature(parsed, network_key)
+    certificate = _read(parsed.claims)
+    if certificate.network != network:
+        raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
+    if not 0 < certificate.expires - certificate.issued_at <= MAX_SESSION:
+        raise malformed("bad_certificate", "the certificate is valid for more than 24 hours, or never")
+    certificate.check_time(now)
+    return certificate
+
+
+def _check_signature(parsed: jws.Jws, network_key: Point) -> None:
+    r, s = (int.from_bytes(half, "big") for half in (parsed.signature[:32], parsed.signature[32:]))
+    if not ecdsa.verify(network_key, digest(parsed.signing_input), r, s):
+        raise AuthError("bad_certificate", "the certificate is not signed by the network key", "log in again")
+
+
+def _read(claims: object) -> Certificate:
+    fields = read(claims, _CLAIMS, "the certificate")
+    session = SessionKey.from_jwk(read(fields["cnf"], {"jwk": dict}, "cnf")["jwk"])
+    if fields["sub"] != session.thumbprint:
+        raise malformed("bad_certificate", "sub is not the thumbprint of the session key")
+    certificate = Certificate(
+        network=fields["iss"],
+        session=session,
+        issued_at=fields["iat"],
+        expires=fields["exp"],
+        id=fields["jti"],
+        methods=tuple(map(_read_method, fields["methods"])),
+        keys=tuple(fields["keys"]),
+        scopes=tuple(fields["scopes"]),
+    )
+    check_keys(certificate.keys)
+    check_scopes(certificate.scopes)
+    return certificate
+
+
+def _read_method(value: object) -> Proven:
+    fields = read(value, _METHOD, "a method")
+    return Proven(fields["type"], from_hex(fields["id"], len(fields["id"]) // 2 - 1, "a method's id"))

@@ -1,0 +1,112 @@
+"""Signed requests: what a session key signs each time it uses a key.
+
+A request is a compact JWS (ES256). Its payload names the network, a request id, an expiry within a minute, the kind
+of request, the key and the intent. Which nodes serve it and which attempt it is are not part of it, so that whoever
+fans it out can retry with other nodes without asking the user again. The id makes a repeat harmless: a node answers
+the same id with the same payload (compare `Request.payload_digest`) with the same answer, and another payload under a
+used id with a refusal. Nothing depends on the signature's bytes, which for ES256 are not unique.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keyquorum.algebra.transcript import Tag, tagged_hash
+from keyquorum.auth import jws
+from keyquorum.auth.certificate import Certificate
+from keyquorum.auth.encoding import Rules, read
+from keyquorum.auth.errors import AuthError, malformed
+from keyquorum.auth.network import is_key_id
+from keyquorum.auth.session_key import ALGORITHM, SessionPrivateKey
+from keyquorum.auth.statement import CLOCK_SKEW, NETWORK, TIME
+
+TYPE = "keyquorum-request+jws"
+SIGN = "sign"
+KINDS = frozenset({SIGN})
+MAX_LIFETIME = 60
+MAX_BYTES = 512 * 1024
+_RULES: Rules = {"network": NETWORK, "id": str, "exp": TIME, "kind": str, "key": str, "intent": dict}
+_ID = re.compile("[A-Za-z0-9_-]{16,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A verified request: `key` is a token id, `intent` unread JSON; `payload_digest` (32 bytes) tells repeats
+    apart."""
+
+    id: str
+    expires: int
+    kind: str
+    key: str
+    intent: dict[str, object]
+    payload_digest: bytes
+
+
+def make(
+    session: SessionPrivateKey,
+    *,
+    network: str,
+    request_id: str,
+    expires: int,
+    key: str,
+    intent: Mapping[str, object],
+    kind: str = SIGN,
+) -> str:
+    """Return the signed request; raise `AuthError` when a node could not read it.
+
+    `request_id` is 16 to 64 of A-Z a-z 0-9 _ -, fresh for each new thing to sign; `expires` Unix seconds, at most a
+    minute ahead.
+    """
+    claims = {"network": network, "id": request_id, "exp": expires, "kind": kind, "key": key, "intent": dict(intent)}
+    _read(claims, b"")
+    signing_input = jws.make_input(ALGORITHM, TYPE, claims)
+    return jws.assemble(signing_input, session.sign(signing_input))
+
+
+def verify(token: object, certificate: Certificate, network: str, now: int, max_bytes: int = MAX_BYTES) -> Request:
+    """Return the request in `token`; raise `AuthError` unless the certificate's session key signed it for here and now.
+
+    The certificate must have been verified; its times are checked again, since it may come from a cache.
+    """
+    certificate.check_time(now)
+    if certificate.network != network:
+        raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
+    parsed = jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=max_bytes)
+    certificate.session.check(parsed.signing_input, parsed.signature)
+    request = _read(parsed.claims, parsed.payload)
+    if parsed.claims["network"] != network:
+        raise AuthError("wrong_network", "the request is for another network", "sign it for this network's id")
+    if request.expires > now + MAX_LIFETIME + CLOCK_SKEW:
+        raise AuthError(
+            "clock_skew",
+            f"the request expires {request.expires - now} s from this node's time, more than {MAX_LIFETIME} s and the "
+            f"tolerated difference of clocks ({CLOCK_SKEW} s)",
+            "let requests expire within a minute, and set the client's clock",
+        )
+    if request.expires <= now - CLOCK_SKEW:
+        raise AuthError(
+            "request_expired",
+            f"the request expired {now - request.expires} s before this node's time",
+            f"sign a new request; if this one was new, set the client's clock ({CLOCK_SKEW} s are tolerated)",
+        )
+    return request
+
+
+def _read(claims: object, payload: bytes) -> Request:
+    fields = read(claims, _RULES, "the request")
+    if not _ID.fullmatch(fields["id"]):
+        raise malformed("bad_request_id", "a request id is 16 to 64 letters, digits, dashes or underscores")
+    if fields["kind"] not in KINDS:
+        raise malformed("bad_kind", "there is no such kind of request", f"use one of: {', '.join(sorted(KINDS))}")
+    if not is_key_id(fields["key"]):
+        raise malformed("bad_key", "the key is not a token id: 0x and 64 lower-case hex digits")
+    return Request(
+        id=fields["id"],
+        expires=fields["exp"],
+        kind=fields["kind"],
+        key=fields["key"],
+        intent=fields["intent"],
+        payload_digest=tagged_hash(Tag.REQUEST_PAYLOAD, payload),
+    )

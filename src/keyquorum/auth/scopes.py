@@ -1,0 +1,46 @@
+"""Scopes: what a certificate or a grant on the chain allows, by number, as in the permission contract's bitmap.
+
+Bit i of a bitmap is scope i; bit 0 is unused. `SIGN_ANYTHING` covers every kind of message whose meaning a node can
+decode and show; a raw digest has no meaning to show, so nothing implies it, not even ownership. No scope at all
+identifies a person and lets him sign nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Scope(IntEnum):
+    """The scopes that exist; the value is the bit in the contract's bitmap."""
+
+    SIGN_ANYTHING = 1
+    SIGN_PERSONAL_MESSAGE = 2
+    SIGN_TRANSACTION = 3
+    SIGN_TYPED_DATA = 4
+    SIGN_RAW_DIGEST = 5
+    MANAGE_PERMISSIONS = 6
+
+
+# How a wallet's screen words each scope. Only characters that an EIP-4361 statement may contain.
+WORDS = {
+    Scope.SIGN_ANYTHING: "sign any message, transaction or typed data",
+    Scope.SIGN_PERSONAL_MESSAGE: "sign personal messages",
+    Scope.SIGN_TRANSACTION: "sign transactions",
+    Scope.SIGN_TYPED_DATA: "sign typed data",
+    Scope.SIGN_RAW_DIGEST: "sign RAW DIGESTS, whose meaning nobody can show",
+    Scope.MANAGE_PERMISSIONS: "CHANGE WHO MAY USE the keys",
+}
+_IMPLIED_BY_ANYTHING = frozenset({Scope.SIGN_PERSONAL_MESSAGE, Scope.SIGN_TRANSACTION, Scope.SIGN_TYPED_DATA})
+OWNER_SCOPES = frozenset(Scope) - {Scope.SIGN_RAW_DIGEST}
+
+
+def covers(granted: Iterable[int], needed: Scope) -> bool:
+    """Say whether the `granted` scope numbers allow `needed`: itself, or `SIGN_ANYTHING` for what that implies."""
+    numbers = frozenset(granted)
+    return needed in numbers or (Scope.SIGN_ANYTHING in numbers and needed in _IMPLIED_BY_ANYTHING)
+
+
+def from_bitmap(bitmap: int) -> frozenset[Scope]:
+    """Return the known scopes in a contract's bitmap; bits without a meaning here allow nothing."""
+    return frozenset(scope for scope in Scope if bitmap >> scope & 1)
