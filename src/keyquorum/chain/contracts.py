@@ -1,10 +1,10 @@
 """Typed thin bindings of our contracts: from names and Python values to call data, and back.
 
-`Interface` is pure: it knows an ABI, encodes calls, decodes results, events and errors, and computes each selector once.
-`Contract` is an interface at an address behind an RPC client, and reads. Structs and several return values come back as
-named tuples whose fields are called what the Solidity calls them (`node.partyId`, `result.owner`); addresses come back as
-lower-case hex, bytes as `bytes`. A call that the contract refuses raises `Reverted` with the error's own name, also when
-the error comes from another contract of ours further down the call.
+`Interface` is pure: it knows an ABI, encodes calls, decodes results, events and errors, and computes each selector
+once. `Contract` is an interface at an address behind an RPC client, and reads. Structs and several return values come
+back as named tuples whose fields are called what the Solidity calls them (`node.partyId`, `result.owner`); addresses
+come back as lower-case hex, bytes as `bytes`. A call that the contract refuses raises `Reverted` with the error's own
+name, also when the error comes from another contract of ours further down the call.
 
 No web3, and eth_account is not imported: a node needs neither at start.
 """
@@ -18,8 +18,8 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any, Protocol
 
-from eth_abi import decode as abi_decode
-from eth_abi import encode as abi_encode
+from eth_abi.abi import decode as abi_decode
+from eth_abi.abi import encode as abi_encode
 from eth_abi.exceptions import DecodingError, EncodingError
 from eth_hash.auto import keccak
 
@@ -43,9 +43,7 @@ class Reverted(chain_rpc.Reverted):
 class Reader(Protocol):
     """What a `Contract` needs of an RPC client."""
 
-    async def eth_call(
-        self, to: str, data: bytes, block: int | str = "latest", sender: str | None = None
-    ) -> bytes:
+    async def eth_call(self, to: str, data: bytes, block: int | str = "latest", sender: str | None = None) -> bytes:
         """Return what the contract at `to` returns."""
         ...
 
@@ -98,7 +96,7 @@ def _uncompressed(public_key: bytes) -> bytes:
 
 @cache
 def load_artifact(name: str) -> Mapping[str, Any]:
-    """Return the artifact of one of `CONTRACT_NAMES`: contractName, abi, bytecode, deployedBytecode; do not change it."""
+    """Return contractName, abi, bytecode and deployedBytecode of one of `CONTRACT_NAMES`; do not change it."""
     if name not in CONTRACT_NAMES:
         raise ValueError(f"no such contract: {name}")
     text = resources.files("keyquorum.chain").joinpath("artifacts", f"{name}.json").read_text()
@@ -267,8 +265,11 @@ class Contract:
         data = self.encode(name, *args)
         try:
             result = await self._rpc.eth_call(self.address, data, block, sender)
-        except chain_rpc.Reverted as error:
-            raise decode_error(error.revert_data) from error
+        except chain_rpc.RpcError as error:
+            # Some servers report a revert under a code of their own; the bytes that come with it give it away.
+            if isinstance(error, chain_rpc.Reverted) or error.revert_data:
+                raise decode_error(error.revert_data) from error
+            raise
         return self.interface.decode_result(name, result, len(args))
 
     def encode(self, name: str, *args: Any) -> bytes:
@@ -309,7 +310,7 @@ def _named(field: Mapping[str, Any], value: Any) -> Any:
 
 @cache
 def _record(name: str, fields: tuple[str, ...]) -> type[Any]:
-    record: type[Any] = namedtuple(name.partition("(")[0], fields, rename=True)  # type: ignore[misc]  # noqa: PYI024
+    record: type[Any] = namedtuple(name.partition("(")[0], fields, rename=True)  # type: ignore[misc]
     return record
 
 

@@ -298,6 +298,11 @@ class Sender:
     def __repr__(self) -> str:
         return f"Sender({self.address})"
 
+    @property
+    def rpc(self) -> Rpc:
+        """The client through which this account sends."""
+        return self._rpc
+
     async def send(self, to: str | None, data: bytes = b"", value: int = 0, gas: int | None = None) -> dict[str, Any]:
         """Send one EIP-1559 transaction (`to` None: deploy), wait until it is mined, return its receipt.
 
