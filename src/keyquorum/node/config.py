@@ -1,0 +1,284 @@
+"""The node's settings: one TOML file, read strictly, and the documented default that `node init` writes.
+
+A setting that nobody knows is refused rather than ignored, because a misspelt limit is a limit that does not hold.
+Secrets never stand in the file: `[keys]` only says where the passphrase or the key file is, and nothing read from
+there is kept in `NodeConfig`. Paths are relative to the folder of the file, so that a node's folder can be moved.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Finality = Literal["finalized", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+FINALITY_WORDS = ("finalized", "latest")
+LARGEST_BATCH = 96
+"""A reply carries about 40 KB for each correlation and must fit `wire.MESSAGE_LIMIT`."""
+
+
+class ConfigError(ValueError):
+    """The file is missing, is not TOML, or a setting in it is unknown, missing or out of range."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class NodeSection(_Section, frozen=True):
+    """Who this node is, and where it keeps what must survive."""
+
+    data_dir: Path
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] = "node"
+    party: PartyNumber | None = None
+
+
+class ApiSection(_Section, frozen=True):
+    """Where clients reach the node."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    url: str = ""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_body: Annotated[int, msgspec.Meta(ge=1024, le=16 << 20)] = 1 << 20
+
+
+class MeshSection(_Section, frozen=True):
+    """Where the other nodes reach the node."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+class ChainSection(_Section, frozen=True):
+    """The chain that decides on membership, keys and permissions."""
+
+    rpc: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
+    staking: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+    finality: Finality = "finalized"
+    poll_seconds: Seconds = 1.0
+
+
+class KeysSection(_Section, frozen=True):
+    """Where the key that opens the store comes from: exactly one of the three."""
+
+    passphrase_file: Path | None = None
+    passphrase_env: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")] | None = None
+    key_file: Path | None = None
+
+
+class PoolsSection(_Section, frozen=True):
+    """Correlations kept ready for each peer and direction; 0 for `low` and `high` = chosen by the number of nodes."""
+
+    low: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    high: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    batch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_BATCH)] = 64
+
+
+class LimitsSection(_Section, frozen=True):
+    """What one client or one peer may cost."""
+
+    connections: Positive = 512
+    runs: Positive = 256
+    requests_per_second: Positive = 200
+    run_seconds: Seconds = 15.0
+    mesh_handshakes: Positive = 256
+    mesh_queue: Annotated[int, msgspec.Meta(ge=4 << 20, le=256 << 20)] = 8 << 20
+    mesh_bytes_per_second: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+
+
+class NodeConfig(_Section, frozen=True):
+    """Every setting of a node; `load` is the only way in."""
+
+    node: NodeSection
+    chain: ChainSection
+    keys: KeysSection
+    api: ApiSection = ApiSection()
+    mesh: MeshSection = MeshSection()
+    pools: PoolsSection = PoolsSection()
+    limits: LimitsSection = LimitsSection()
+
+
+def load(path: Path) -> NodeConfig:
+    """Return the settings in the TOML file `path`, with every path made absolute.
+
+    Raises `ConfigError` whose text names the file, the key and what is wrong with it; values are never quoted.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    return parse(raw, path)
+
+
+def parse(raw: dict[str, Any], path: Path) -> NodeConfig:
+    """Return the settings in `raw`, as read from `path`; raises `ConfigError`."""
+    try:
+        config = msgspec.convert(raw, NodeConfig, dec_hook=_decode_path)
+        _check(config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(str(error))}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return _absolute(config, path.resolve().parent)
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError("expected a path")
+
+
+def _check(config: NodeConfig) -> None:
+    """Refuse what no single setting shows: combinations."""
+    sources = [config.keys.passphrase_file, config.keys.passphrase_env, config.keys.key_file]
+    if sum(source is not None for source in sources) != 1:
+        raise ValueError("[keys] needs exactly one of passphrase_file, passphrase_env and key_file")
+    if (config.api.tls_cert is None) != (config.api.tls_key is None):
+        raise ValueError("[api] tls_cert and tls_key come together or not at all")
+    for url in (*config.chain.rpc, *filter(None, [config.api.url])):
+        if not _is_http(url):
+            raise ValueError("[chain] rpc and [api] url must be http:// or https:// addresses with a host")
+    low, high, batch = config.pools.low, config.pools.high, config.pools.batch
+    if (low == 0) != (high == 0):
+        raise ValueError("[pools] low and high are given together or not at all")
+    if high and (low > high or high < batch):
+        raise ValueError("[pools] needs low <= high and batch <= high")
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _explain(message: str) -> str:
+    """Turn msgspec's `what - at `$.section.key`` into `section.key: what`."""
+    found = re.search(r"^(.*?)(?: - at `\$\.?(.*)`)?$", message, re.DOTALL)
+    what, where = (found[1], found[2] or "") if found else (message, "")
+    unknown = re.search(r"contains unknown field `(.*)`", what)
+    if unknown:
+        return f"unknown key {'.'.join(filter(None, [where, unknown[1]]))}"
+    missing = re.search(r"missing required field `(.*)`", what)
+    if missing:
+        return f"missing key {'.'.join(filter(None, [where, missing[1]]))}"
+    return f"{where}: {what}" if where else what
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "not UTF-8 text"
+
+
+def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
+    def under(path: Path | None) -> Path | None:
+        return None if path is None else folder / path.expanduser()
+
+    replace = msgspec.structs.replace
+    keys, api = config.keys, config.api
+    return replace(
+        config,
+        node=replace(config.node, data_dir=under(config.node.data_dir)),
+        keys=replace(keys, passphrase_file=under(keys.passphrase_file), key_file=under(keys.key_file)),
+        api=replace(api, tls_cert=under(api.tls_cert), tls_key=under(api.tls_key)),
+    )
+
+
+def dump_default(
+    *,
+    rpc: list[str],
+    staking: str,
+    name: str = "node",
+    data_dir: str = "data",
+    party: int | None = None,
+    api_host: str = "127.0.0.1",
+    api_port: int = 8545 + 100,
+    api_url: str = "",
+    mesh_host: str = "127.0.0.1",
+    mesh_port: int = 9645,
+    finality: str | int = "finalized",
+    passphrase_env: str | None = None,
+    passphrase_file: str | None = None,
+    key_file: str | None = None,
+) -> str:
+    """Return the text of a documented `node.toml`; what it says is what `load` reads back.
+
+    Raises `ConfigError` when the values given would be refused by `load`.
+    """
+    places = {"passphrase_file": passphrase_file, "passphrase_env": passphrase_env, "key_file": key_file}
+    if not any(places.values()):
+        places["key_file"] = "store.key"
+    keys = "\n".join(f"{key} = {_quote(places[key])}" if places[key] else f'# {key} = "..."' for key in places)
+    text = _TEMPLATE.format(
+        party=f"party = {party}" if party else "# party = 1",
+        name=_quote(name), data_dir=_quote(data_dir),
+        api_host=_quote(api_host), api_port=api_port, api_url=_quote(api_url),
+        mesh_host=_quote(mesh_host), mesh_port=mesh_port,
+        rpc=", ".join(map(_quote, rpc)), staking=_quote(staking),
+        finality=finality if isinstance(finality, int) else _quote(finality),
+        keys=keys,
+    )  # fmt: skip
+    parse(tomllib.loads(text), Path("node.toml"))
+    return text
+
+
+def _quote(text: str | None) -> str:
+    # TOML basic strings take JSON's escapes, so the JSON encoder is a correct quoter.
+    return msgspec.json.encode(text or "").decode()
+
+
+_TEMPLATE = """\
+# Settings of one Keyquorum node. Paths are relative to this file. No secret belongs in here.
+
+[node]
+name = {name}                 # shown in logs and metrics
+data_dir = {data_dir}             # the store: key shares and the node's own keys, encrypted
+{party}                     # left out: found in the registry by the node's TLS key
+
+[api]                         # for clients and gateways
+host = {api_host}
+port = {api_port}
+url = {api_url}                      # what the registry shows, if it is not http://host:port
+# tls_cert = "api.pem"        # serve HTTPS here; or put a reverse proxy in front
+# tls_key = "api.key"
+max_body = 1048576            # bytes
+
+[mesh]                        # for the other nodes: mutual TLS 1.3, keys pinned to the registry
+host = {mesh_host}
+port = {mesh_port}
+
+[chain]
+rpc = [{rpc}]  # the first that answers is used; run your own
+staking = {staking}
+finality = {finality}        # "finalized", "latest" (development chains only), or a depth in blocks
+poll_seconds = 1.0
+
+[keys]                        # exactly one: where the key that opens the store comes from
+{keys}
+
+[pools]                       # correlations ready for each peer and direction, in memory only
+low = 0                       # 0 and 0: chosen by the number of nodes
+high = 0
+batch = 64
+
+[limits]
+connections = 512             # HTTP connections at a time
+runs = 256                    # protocol runs at a time
+requests_per_second = 200     # of one client address
+run_seconds = 15.0            # patience with one protocol run
+mesh_handshakes = 256         # unfinished TLS handshakes at a time
+mesh_queue = 8388608          # bytes waiting for one slow peer before its connection is dropped
+mesh_bytes_per_second = 67108864  # read from one peer, on average
+"""
