@@ -318,6 +318,9 @@ class Sender:
         return receipt
 
     async def _prepare(self, to: str | None, data: bytes, value: int, gas: int | None) -> dict[str, Any]:
+        destination = b"" if to is None else from_hex(to)
+        if to is not None and len(destination) != 20:
+            raise ValueError("an address has 20 bytes")
         chain_id = await self._rpc.chain_id()
         calls: list[tuple[str, Sequence[Any]]] = [
             ("eth_getBlockByNumber", ("latest", False)),
@@ -338,7 +341,7 @@ class Sender:
         return {
             "type": 2,
             "chainId": chain_id,
-            "to": to or b"",
+            "to": destination,
             "data": data,
             "value": value,
             "gas": limit,
