@@ -129,3 +129,28 @@ class SentTransaction:
     def to_json(self) -> dict[str, Any]:
         """Return `{raw, hash, status, summary}`."""
         return {"raw": "0x" + self.raw.hex(), "hash": self.hash, "status": self.status, "summary": self.signed.summary}
+
+
+@dataclass(frozen=True)
+class NetworkStatus:
+    """A network now: `facts` from the chain, the nodes with who answers, and how many keys wait to be minted."""
+
+    facts: dict[str, Any]
+    nodes: tuple[Node, ...]
+    threshold: int
+    pool: int
+
+    @property
+    def live(self) -> int:
+        """How many nodes are ready."""
+        return sum(bool(node.live) for node in self.nodes)
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough nodes are ready to sign."""
+        return self.live >= self.threshold and self.facts["network_key"] is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the gateway's `GET /v1/network`."""
+        nodes = [{"party": node.party, "url": node.url, "live": node.live} for node in self.nodes]
+        return self.facts | {"nodes": nodes, "live": self.live, "keys_waiting": self.pool, "ready": self.ready}

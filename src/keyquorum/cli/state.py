@@ -1,0 +1,120 @@
+"""The user's folder, by default `.keyquorum`: where the network is, who the user is, and the session in use.
+
+    network.json   how to reach the network (chain endpoint, registry, gateway); written by `up`, safe to share
+    account.key    the user's own Ethereum account, 32 bytes in hex; made by `up` or by the user; mode 0600
+    session.json   the session key and certificate of the last login; mode 0600
+
+A secret is never an argument of a command: arguments are visible to every user of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from keyquorum.client.async_client import AsyncClient
+    from keyquorum.client.session import Session
+
+DEFAULT_DIR = Path(".keyquorum")
+NETWORK_FILE = "network.json"
+ACCOUNT_FILE = "account.key"
+SESSION_FILE = "session.json"
+KEY_HEX_DIGITS = 64
+
+DirOption = Annotated[
+    Path, typer.Option("--dir", envvar="KEYQUORUM_DIR", help="The folder with network.json and your account.")
+]
+AccountOption = Annotated[
+    Path | None,
+    typer.Option("--account-file", envvar="KEYQUORUM_ACCOUNT_FILE", help="Your account's key file; default: in --dir."),
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds before giving up.")]
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, completely or not at all."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return the 32 bytes of a hex key file; raise `Misconfigured` (without the content) when it is none."""
+    from keyquorum.client.errors import Misconfigured
+
+    try:
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise Misconfigured(
+            f"there is no account in {path}",
+            code="no_account",
+            hint="start a network with `keyquorum up`, which makes one, or give --account-file",
+        ) from None
+    digits = text.removeprefix("0x")
+    try:
+        key = bytes.fromhex(digits) if len(digits) == KEY_HEX_DIGITS else b""
+    except ValueError:
+        key = b""
+    if not key:
+        raise Misconfigured(f"{path} is not a key file", code="bad_account", hint="it must hold 64 hex digits")
+    return key
+
+
+def load_account(directory: Path, account_file: Path | None = None) -> LocalAccount:
+    """Return the user's account."""
+    from eth_account import Account
+
+    account: LocalAccount = Account.from_key(read_key_file(account_file or directory / ACCOUNT_FILE))
+    return account
+
+
+def load_session(directory: Path, network_id: str) -> Session | None:
+    """Return the stored session when it is for this network and still good for a minute."""
+    from keyquorum.client.session import Session
+
+    try:
+        stored: dict[str, Any] = json.loads((directory / SESSION_FILE).read_text())
+        session = Session.from_stored(stored)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return session if session.network == network_id and not session.expires_within(60) else None
+
+
+def store_session(directory: Path, session: Session) -> None:
+    """Keep a session for the next command."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_private(directory / SESSION_FILE, json.dumps(session.to_stored()))
+
+
+def open_network(directory: Path) -> Path:
+    """Return the path of the network file; raise `Misconfigured` when there is none."""
+    from keyquorum.client.errors import Misconfigured
+
+    path = directory / NETWORK_FILE
+    if not path.is_file():
+        raise Misconfigured(
+            f"there is no network in {directory}",
+            code="no_network",
+            hint=f"start one with `keyquorum up --dir {directory}`, or name another folder with --dir",
+        )
+    return path
+
+
+def client_for(directory: Path, account_file: Path | None = None, seconds: float = 30.0) -> AsyncClient:
+    """Return a client of the folder's network acting as the folder's account (not entered yet)."""
+    from keyquorum.client.async_client import AsyncClient
+
+    network = open_network(directory)
+    return AsyncClient(str(network), account=load_account(directory, account_file), timeout=seconds)

@@ -1,0 +1,159 @@
+"""The ground under `AsyncClient`: finding the network, keeping its facts, asking a gateway, closing down.
+
+Nodes, threshold, contracts and network key are read from the chain once. The registry is read again when a node is lost
+(it may have moved), in the background and at most every few seconds, so that no request waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from keyquorum.algebra.curve import Point
+from keyquorum.chain.rpc import Rpc
+from keyquorum.client.choice import NodeBook
+from keyquorum.client.errors import ChainError, Misconfigured
+from keyquorum.client.fanout import Committee, Fanout
+from keyquorum.client.network import ChainView, Facts, Network
+from keyquorum.client.results import Key, NetworkStatus, Node, token_from
+from keyquorum.client.transport import NodeError, Transport, as_public, encode
+
+REFRESH_SECONDS = 5.0
+STATUS_SECONDS = 2.0
+
+KeyLike = Key | int | str
+Shape = TypeVar("Shape")
+
+
+def token_of(key: KeyLike) -> int:
+    """Return the token id of a key given as a `Key`, a number, or text."""
+    return key.token_id if isinstance(key, Key) else token_from(key)
+
+
+class Connection:
+    """An open network; subclasses act on it."""
+
+    def __init__(
+        self, network: str | Path | Network, *, timeout: float = 30.0, user_agent: str = "keyquorum-client"
+    ) -> None:
+        self._source = network
+        self._timeout = timeout
+        self._transport = Transport(user_agent)
+        self._network: Network | None = None
+        self._chain: ChainView | None = None
+        self._facts: Facts | None = None
+        self._committee: Committee | None = None
+        self._refreshed = 0.0
+        self._public_keys: dict[int, Point] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._fanout = Fanout(self._current_committee, self._transport, NodeBook(), self._on_loss)
+
+    # -- opening and closing ------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.connect()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Find the network and read it from the chain; does nothing the second time."""
+        if self._facts is not None:
+            return
+        self._network = await Network.load(self._source, self._transport)
+        self._chain = ChainView(self._network, Rpc(self._network.rpc))
+        self._facts = await self._chain.discover()
+        self._committee = self._facts.committee
+        if not self._committee.threshold:
+            raise Misconfigured(
+                "the network has not been activated yet", code="not_active", hint="register its nodes and activate it"
+            )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._fanout.close()
+        await self._transport.close()
+        if self._chain is not None:
+            await self._chain.rpc.close()
+
+    @property
+    def facts(self) -> Facts:
+        """What the chain says about the network."""
+        if self._facts is None:
+            raise Misconfigured("the client is not open", hint="use `async with AsyncClient(...)`, or call connect()")
+        return self._facts
+
+    @property
+    def chain(self) -> ChainView:
+        """Reads of the network's contracts."""
+        self.facts  # noqa: B018 - raises when the client is not open
+        assert self._chain is not None  # noqa: S101 - set together with the facts
+        return self._chain
+
+    def _current_committee(self) -> Committee:
+        return self._committee or self.facts.committee
+
+    def _on_loss(self) -> None:
+        """A node is down. It may have moved: read the registry again, at most every few seconds."""
+        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._spawn(self._refresh())
+
+    async def _refresh(self) -> None:
+        with contextlib.suppress(ChainError):
+            self._committee = await self.chain.committee()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    async def network(self) -> NetworkStatus:
+        """Return the network as the chain has it, and which nodes answer."""
+        await self._refresh()
+        committee = self._current_committee()
+        alive = await asyncio.gather(
+            *(self._transport.alive(node.url, "/readyz", STATUS_SECONDS) for node in committee.nodes)
+        )
+        nodes = tuple(Node(n.party, n.url, live) for n, live in zip(committee.nodes, alive, strict=True))
+        pool = int(await self.chain.ask(self.chain.contract("PubkeyRouter"), "poolSize"))
+        return NetworkStatus(self.facts.to_json(), nodes, committee.threshold, pool)
+
+    async def _public_key(self, token_id: int) -> Point:
+        if token_id not in self._public_keys:
+            self._public_keys[token_id] = await self.chain.public_key(token_id)
+        return self._public_keys[token_id]
+
+    def _network_key(self) -> Point:
+        if self.facts.network_key is None:
+            raise Misconfigured(
+                "the network has no network key yet", code="not_ready", hint="wait until its nodes made one"
+            )
+        return self.facts.network_key
+
+    async def _ask_gateway(self, path: str, body: Mapping[str, Any], shape: type[Shape]) -> Shape:
+        gateway = self._network.gateway if self._network is not None else None
+        if not gateway:
+            raise Misconfigured("the network file names no gateway", code="no_gateway")
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._transport.post(gateway.rstrip("/") + path, encode(body), shape)
+        except NodeError as error:
+            raise as_public(error) from None

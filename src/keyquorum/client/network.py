@@ -1,0 +1,240 @@
+"""Where a network is, and what the chain says about it.
+
+A `Network` is the little that must be known from elsewhere: the network's id, which names a chain and the address of
+its `PubkeyRouter`, a chain endpoint, and perhaps a gateway. It comes from a `network.json` or from its URL.
+Everything that matters is then *read from the chain* by `discover`: the other contracts, the nodes and their URLs, the
+threshold and the network key. A network file can point to another network, but it cannot describe this one falsely;
+a gateway is not asked about any of it. Whoever runs the chain endpoint is believed about the chain: use your own.
+
+Public keys need not be believed at all: a token id is the hash of the key it stands for, and `ChainView` checks that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from yarl import URL
+
+from keyquorum.algebra.curve import Point
+from keyquorum.auth.network import chain_id_of
+from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, checksum, eth_address, interface
+from keyquorum.chain.contracts import token_id as token_id_of
+from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
+from keyquorum.client.errors import ChainError, Misconfigured, Refused
+from keyquorum.client.fanout import Committee
+from keyquorum.client.results import Key, Node, token_hex
+from keyquorum.client.transport import NodeError, Transport
+
+KEY_TYPE = 2
+MAX_PARALLEL_READS = 16
+
+
+class NetworkFile(msgspec.Struct):
+    """The content of `network.json`; unknown members are ignored, so that newer files stay readable."""
+
+    network: str
+    rpc: str
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """How to reach a network: its id (`eip155:<chain id>:<PubkeyRouter>`), and the URLs `rpc` and `gateway`."""
+
+    id: str
+    rpc: str
+    gateway: str | None = None
+
+    def __post_init__(self) -> None:
+        chain_id_of(self.id)
+        for url in filter(None, (self.rpc, self.gateway)):
+            if URL(url).scheme not in ("http", "https"):
+                raise ValueError(f"{url[:60]} is no http or https address")
+
+    @property
+    def router(self) -> str:
+        """The address of the PubkeyRouter."""
+        return self.id.rpartition(":")[2]
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> Network:
+        """Read the content of a network file; raise `Misconfigured` naming `where` it came from."""
+        try:
+            found = msgspec.json.decode(text, type=NetworkFile)
+            return cls(found.network, found.rpc, found.gateway or None)
+        except (ValueError, msgspec.DecodeError) as error:
+            raise Misconfigured(f"{where} is not a network file: {error}", code="bad_network_file") from None
+
+    def to_json(self) -> dict[str, str]:
+        """Return the content of a network file."""
+        return {"network": self.id, "rpc": self.rpc} | ({"gateway": self.gateway} if self.gateway else {})
+
+    @classmethod
+    async def load(cls, source: str | Path | Network, transport: Transport) -> Network:
+        """Return the network that `source` names: a path, the URL of a network file, a gateway's URL, or itself."""
+        if isinstance(source, Network):
+            return source
+        text = str(source)
+        if text.startswith(("http://", "https://")):
+            url = text if text.endswith(".json") else text.rstrip("/") + "/network.json"
+            try:
+                found = await transport.get(url, msgspec.Raw)
+            except NodeError as error:
+                raise Misconfigured(
+                    f"no network file at {url}: {error.message}", hint="check the address, or name a file"
+                ) from None
+            return cls.from_json(bytes(found), url)
+        path = Path(text)
+        try:
+            return cls.from_json(await asyncio.to_thread(path.read_bytes), str(path))
+        except OSError:
+            raise Misconfigured(
+                f"there is no network file {path}", code="no_network", hint="start a network with `keyquorum up`"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write the network file."""
+        path.write_text(json.dumps(self.to_json(), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the chain says of a network: fixed for an epoch, except where nodes are reached."""
+
+    id: str
+    chain_id: int
+    contracts: dict[str, str]
+    committee: Committee
+    network_key: Point | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the chain's part of `GET /v1/network`."""
+        key = None if self.network_key is None else "0x" + self.network_key.to_bytes().hex()
+        return {
+            "network": self.id,
+            "chain_id": self.chain_id,
+            "contracts": self.contracts,
+            "epoch": self.committee.epoch,
+            "threshold": self.committee.threshold,
+            "network_key": key,
+        }
+
+
+class ChainView:
+    """Reads of one network's contracts; every failure is a `ChainError` that says what was asked."""
+
+    def __init__(self, network: Network, rpc: Rpc) -> None:
+        self.network = network
+        self.rpc = rpc
+        self._contracts: dict[str, Contract] = {}
+
+    def contract(self, name: str) -> Contract:
+        """Return a contract that `discover` found."""
+        return self._contracts[name]
+
+    async def discover(self) -> Facts:
+        """Read everything about the network; also makes `contract` work. The contracts name each other."""
+        self._bind("PubkeyRouter", self.network.router)
+        try:
+            chain_id = await self.rpc.chain_id()
+        except (RpcError, RpcUnreachable) as error:
+            raise chain_error("the chain id", error) from None
+        if chain_id != chain_id_of(self.network.id):
+            raise Misconfigured(
+                f"{self.rpc.name} is chain {chain_id}, the network {self.network.id} is on another", code="wrong_chain"
+            )
+        router = self.contract("PubkeyRouter")
+        nft, staking, key = await asyncio.gather(
+            self.ask(router, "pkpNft"), self.ask(router, "staking"), self.ask(router, "networkKey")
+        )
+        self._bind("PKPNFT", nft)
+        self._bind("Staking", staking)
+        permissions, helper, committee = await asyncio.gather(
+            self.ask(self.contract("PKPNFT"), "permissions"),
+            self.ask(self.contract("PKPNFT"), "helper"),
+            self.committee(),
+        )
+        self._bind("PKPPermissions", permissions)
+        self._bind("PKPHelper", helper)
+        addresses = {name: self.contract(name).address for name in CONTRACT_NAMES}
+        return Facts(self.network.id, chain_id, addresses, committee, Point.from_bytes_checked(key) if key else None)
+
+    def _bind(self, name: str, address: str) -> None:
+        self._contracts[name] = Contract(self.rpc, address, interface(name))
+
+    async def committee(self) -> Committee:
+        """Read the nodes, where they are reached, and the threshold."""
+        staking = self.contract("Staking")
+        nodes, threshold, epoch = await asyncio.gather(
+            self.ask(staking, "getNodes"), self.ask(staking, "threshold"), self.ask(staking, "epoch")
+        )
+        found = tuple(Node(node.partyId, node.url.rstrip("/")) for node in nodes)
+        return Committee(found, int(threshold), int(epoch))
+
+    async def ask(self, contract: Contract, name: str, *args: Any) -> Any:
+        """Call a view; raise `ChainError`."""
+        try:
+            return await contract.read(name, *args)
+        except Reverted:
+            raise
+        except (RpcError, RpcUnreachable, ValueError) as error:
+            raise chain_error(f"{name}()", error) from None
+
+    async def public_key(self, token_id: int) -> Point:
+        """Return a key's public key, checked against its token id; raise `Refused` when the network has no such key."""
+        encoded = await self.ask(self.contract("PubkeyRouter"), "getPubkey", token_id)
+        if not encoded:
+            raise Refused(
+                f"the network has no key {token_hex(token_id)}",
+                code="unknown_key",
+                hint="see your keys with `keyquorum keys list`",
+                status=404,
+            )
+        if token_id_of(encoded) != token_id:
+            raise ChainError("the chain endpoint gave a public key that does not belong to the token id")
+        return Point.from_bytes_checked(encoded)
+
+    async def owner(self, token_id: int) -> str | None:
+        """Return who owns a token, None when nobody does."""
+        try:
+            return checksum(await self.ask(self.contract("PKPNFT"), "ownerOf", token_id))
+        except Reverted:
+            return None
+
+    async def key(self, token_id: int) -> Key:
+        """Return a key with its owner."""
+        point, owner = await asyncio.gather(self.public_key(token_id), self.owner(token_id))
+        encoded = point.to_bytes()
+        return Key(token_id, encoded, eth_address(encoded), owner)
+
+    async def keys_of(self, owner: str) -> list[Key]:
+        """Return every key that an address owns, in the order of the contract's enumeration."""
+        nft = self.contract("PKPNFT")
+        count = int(await self.ask(nft, "balanceOf", owner))
+        gate = asyncio.Semaphore(MAX_PARALLEL_READS)
+
+        async def one(index: int) -> Key:
+            async with gate:
+                return await self.key(int(await self.ask(nft, "tokenOfOwnerByIndex", owner, index)))
+
+        return list(await asyncio.gather(*map(one, range(count))))
+
+
+def chain_error(what: str, error: Exception) -> ChainError:
+    """Return the public error for a failed read or transaction."""
+    hint = "is the chain running, and is this its address?" if isinstance(error, RpcUnreachable) else None
+    return ChainError(f"the chain did not answer {what}: {error}", hint=hint)
+
+
+def minted_token(receipt: dict[str, Any], nft: Contract) -> int:
+    """Return the token that a mint transaction made, from its logs; raise `ChainError` when it made none."""
+    for log in receipt.get("logs", []):
+        event = nft.decode_event(log)
+        if event is not None and event["event"] == "PKPMinted":
+            return int(event["args"]["tokenId"])
+    raise ChainError("the transaction did not mint a key", code="not_minted")
