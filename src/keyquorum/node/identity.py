@@ -22,6 +22,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 from eth_account import Account
 
@@ -38,19 +39,31 @@ class NoIdentity(ValueError):
 
 def spki_digest(certificate: bytes) -> bytes:
     """Return the 32-byte SHA-256 of the SubjectPublicKeyInfo in a DER certificate; raises `ValueError`."""
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(encoded).digest()
+    return _spki(x509.load_der_x509_certificate(certificate).public_key())
+
+
+def is_proper_certificate(certificate: bytes) -> bool:
+    """Whether a DER certificate has the subject and issuer that belong to its key, and is no authority.
+
+    OpenSSL finds trust anchors by subject: a node that used another node's subject would hide it from everybody.
+    """
+    parsed = x509.load_der_x509_certificate(certificate)
+    subject = _subject(_spki(parsed.public_key()))
+    try:
+        constraints = parsed.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return parsed.subject == subject and parsed.issuer == subject and not constraints.ca
 
 
 @dataclass(frozen=True)
 class Identity:
     """A node's keys: `certificate` is DER, `tls_key` PKCS #8 DER, `chain_key` 32 bytes."""
 
-    certificate: bytes
+    certificate: bytes = field(repr=False)
     tls_key: bytes = field(repr=False)
     chain_key: bytes = field(repr=False)
-    folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    folder: Path = field(default_factory=lambda: Path(tempfile.gettempdir()), repr=False)
 
     @classmethod
     def create(cls, store: Store, folder: Path, rng: Rng | None = None) -> Self:
@@ -99,10 +112,19 @@ class Identity:
             Path(name).unlink()
 
 
+def _spki(key: CertificatePublicKeyTypes) -> bytes:
+    encoded = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).digest()
+
+
+def _subject(pin: bytes) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"keyquorum node {pin[:16].hex()}")])
+
+
 def _make_tls_key() -> tuple[bytes, bytes]:
     """Return a certificate and its P-256 key, which every TLS library and hardware token can do."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keyquorum node")])
+    name = _subject(_spki(key.public_key()))
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -1,0 +1,144 @@
+"""The listening side of the mesh: from a TCP connection to an identified peer's WebSocket.
+
+Sockets are accepted here, by hand, because the bounds belong before the TLS handshake: how many handshakes are under
+way, in all and from one address, and how long one may take. What is over a bound is closed unseen. Whoever proved a
+key is somebody by that key alone; HTTP is parsed only for the registered, from at most four connections each, and only
+to become a WebSocket within the time of a handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from keyquorum.node import wire
+from keyquorum.node.connection import Limits
+
+Identify = Callable[[Callable[[str], Any]], int | None]
+Welcome = Callable[[int, web.WebSocketResponse], Awaitable[None]]
+CONNECTIONS_PER_PEER: Final = 4
+
+
+class Listener:
+    """Accepts connections and calls `welcome(party, websocket)` for those that `identify` knows."""
+
+    path: Final = "/mesh"
+
+    def __init__(
+        self, context: ssl.SSLContext, identify: Identify, welcome: Welcome, limits: Limits, counts: Counter[str]
+    ) -> None:
+        self._context = context
+        self._identify = identify
+        self._welcome = welcome
+        self._limits = limits
+        self._counts = counts
+        self._sockets: list[socket.socket] = []
+        self._acceptors: list[asyncio.Task[None]] = []
+        self._handshakes: dict[asyncio.Task[None], str] = {}
+        self._transports: dict[int, list[asyncio.Transport]] = {}
+        self._welcomed: dict[asyncio.Task[Any], asyncio.Transport] = {}
+        self._server: web.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen on every address of `host`; return the port."""
+        self._server = web.Server(
+            self._answer, keepalive_timeout=self._limits.handshake, access_log=None, max_line_size=256,
+            max_field_size=512, max_headers=32,
+        )  # fmt: skip
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            self._sockets.append(_listen(socket.socket(family, kind, protocol), address, port))
+            port = self._sockets[0].getsockname()[1]
+        self._acceptors = [asyncio.create_task(self._accept(listening, self._server)) for listening in self._sockets]
+        return port
+
+    async def close(self) -> None:
+        """Stop listening and end every connection that was accepted."""
+        tasks = [*self._acceptors, *self._handshakes, *self._welcomed]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+        if self._server is not None:
+            await self._server.shutdown(0.1)
+
+    async def _accept(self, listening: socket.socket, server: web.Server) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError:
+                self._counts["accept_failed"] += 1
+                await asyncio.sleep(0.1)  # out of file handles, most likely: let some close
+                continue
+            source = str(address[0])
+            same = sum(other == source for other in self._handshakes.values())
+            if len(self._handshakes) >= self._limits.handshakes or same >= self._limits.handshakes_per_address:
+                self._counts["handshakes_over_limit"] += 1
+                accepted.close()
+                continue
+            task = asyncio.create_task(self._shake_hands(accepted, server))
+            self._handshakes[task] = source
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None) and None)
+
+    async def _shake_hands(self, accepted: socket.socket, server: web.Server) -> None:
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                server, accepted, ssl=self._context, ssl_handshake_timeout=self._limits.handshake
+            )
+        except (OSError, ssl.SSLError):
+            self._counts["handshakes_refused"] += 1
+            accepted.close()
+            return
+        party = self._identify(transport.get_extra_info)
+        if party is None:
+            self._counts["strangers"] += 1
+            transport.abort()
+            return
+        held = self._transports[party] = [t for t in self._transports.get(party, []) if not t.is_closing()]
+        if len(held) >= CONNECTIONS_PER_PEER:
+            self._counts["connections_over_limit"] += 1
+            transport.abort()
+            return
+        held.append(transport)
+        loop.call_later(self._limits.handshake, self._end_idle, transport)
+
+    def _end_idle(self, transport: asyncio.Transport) -> None:
+        if transport not in self._welcomed.values() and not transport.is_closing():
+            self._counts["idle_connections"] += 1
+            transport.abort()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Turn the one request that is allowed into a WebSocket and hand it on."""
+        transport, task = request.transport, asyncio.current_task()
+        party = None if transport is None else self._identify(transport.get_extra_info)
+        if party is None or transport is None or task is None or request.path != self.path or request.method != "GET":
+            raise web.HTTPForbidden
+        websocket = web.WebSocketResponse(max_msg_size=wire.FRAME_LIMIT, compress=False, autoping=False)
+        self._welcomed[task] = transport
+        try:
+            await websocket.prepare(request)
+            await self._welcome(party, websocket)
+        finally:
+            del self._welcomed[task]
+            transport.abort()
+        return websocket
+
+
+def _listen(listening: socket.socket, address: Any, port: int) -> socket.socket:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listening.family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.bind((address[0], port, *address[2:]))
+    listening.listen(256)
+    listening.setblocking(False)
+    return listening
