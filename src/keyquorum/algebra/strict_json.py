@@ -34,6 +34,7 @@ _SHOWN = 60
 _SHOWN_TOKEN = 200
 
 Parser = Callable[[Any], Any]
+Rules = Mapping[str, type | Parser]
 
 
 class BadJson(ValueError):
@@ -178,13 +179,13 @@ def _shown(text: str) -> str:
 # ---- reading an object ------------------------------------------------------------------------------------------
 
 _TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "an array", dict: "an object"}
-_NOTHING: Mapping[str, type | Parser] = {}
+_NOTHING: Rules = {}
 
 
 def fields(
     value: object,
-    required: Mapping[str, type | Parser],
-    optional: Mapping[str, type | Parser] = _NOTHING,
+    required: Rules,
+    optional: Rules = _NOTHING,
     where: str = "the body",
 ) -> dict[str, Any]:
     """Return what `value` holds under each name, parsed; an absent optional name is None.
