@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+
+from keyquorum.node import wire
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -21,8 +24,6 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Finality = Literal["finalized", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 FINALITY_WORDS = ("finalized", "latest")
-LARGEST_BATCH = 96
-"""A reply carries about 40 KB for each correlation and must fit `wire.MESSAGE_LIMIT`."""
 
 
 class ConfigError(ValueError):
@@ -63,7 +64,7 @@ class ChainSection(_Section, frozen=True):
     """The chain that decides on membership, keys and permissions."""
 
     rpc: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
-    staking: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+    router: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
     finality: Finality = "finalized"
     poll_seconds: Seconds = 1.0
 
@@ -81,7 +82,22 @@ class PoolsSection(_Section, frozen=True):
 
     low: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
     high: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
-    batch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_BATCH)] = 64
+    batch: Annotated[int, msgspec.Meta(ge=1, le=wire.LARGEST_BATCH)] = 64
+
+
+class MintingSection(_Section, frozen=True):
+    """New keys: how many a ceremony makes, and at how many unused ones on the chain the next begins."""
+
+    batch: Annotated[int, msgspec.Meta(ge=1, le=128)] = 32
+    low: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 8
+
+
+class AuthSection(_Section, frozen=True):
+    """Logins: the domains (host, or host:port) that people may log in at."""
+
+    domains: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)] = msgspec.field(
+        default_factory=lambda: ["localhost"]
+    )
 
 
 class LimitsSection(_Section, frozen=True):
@@ -105,6 +121,8 @@ class NodeConfig(_Section, frozen=True):
     api: ApiSection = ApiSection()
     mesh: MeshSection = MeshSection()
     pools: PoolsSection = PoolsSection()
+    minting: MintingSection = MintingSection()
+    auth: AuthSection = AuthSection()
     limits: LimitsSection = LimitsSection()
 
 
@@ -199,7 +217,7 @@ def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
 def dump_default(
     *,
     rpc: list[str],
-    staking: str,
+    router: str,
     name: str = "node",
     data_dir: str = "data",
     party: int | None = None,
@@ -212,6 +230,7 @@ def dump_default(
     passphrase_env: str | None = None,
     passphrase_file: str | None = None,
     key_file: str | None = None,
+    domains: Sequence[str] = ("localhost",),
 ) -> str:
     """Return the text of a documented `node.toml`; what it says is what `load` reads back.
 
@@ -226,9 +245,9 @@ def dump_default(
         name=_quote(name), data_dir=_quote(data_dir),
         api_host=_quote(api_host), api_port=api_port, api_url=_quote(api_url),
         mesh_host=_quote(mesh_host), mesh_port=mesh_port,
-        rpc=", ".join(map(_quote, rpc)), staking=_quote(staking),
+        rpc=", ".join(map(_quote, rpc)), router=_quote(router),
         finality=finality if isinstance(finality, int) else _quote(finality),
-        keys=keys,
+        keys=keys, domains=", ".join(map(_quote, domains)),
     )  # fmt: skip
     parse(tomllib.loads(text), Path("node.toml"))
     return text
@@ -261,7 +280,7 @@ port = {mesh_port}
 
 [chain]
 rpc = [{rpc}]  # the first that answers is used; run your own
-staking = {staking}
+router = {router}   # PubkeyRouter: names the network; the other contracts are found from it
 finality = {finality}        # "finalized", "latest" (development chains only), or a depth in blocks
 poll_seconds = 1.0
 
@@ -272,6 +291,13 @@ poll_seconds = 1.0
 low = 0                       # 0 and 0: chosen by the number of nodes
 high = 0
 batch = 64
+
+[minting]                     # the node with the lowest PartyId refills the pool of unused keys on the chain
+batch = 32                    # keys made in one ceremony
+low = 8                       # unused keys on the chain at which the next ceremony begins
+
+[auth]
+domains = [{domains}]       # where people may log in: host, or host:port
 
 [limits]
 connections = 512             # HTTP connections at a time

@@ -1,0 +1,272 @@
+"""What this node knows from the chain: membership, keys and permissions, read with its own eyes.
+
+Two blocks matter. *Finalised* (configurable) is where grants, mints and membership count from; *newest* is where
+revocations and transfers count from, so whoever lost a right loses it at first sight, and whoever gained one has it
+only for good. Answers are cached for exactly one pair of blocks: a new block empties the cache. A view older than
+`MAX_AGE` refuses everything (`ChainUnavailable`) rather than acting on the past, and of several endpoints each must
+serve the same chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from keyquorum.algebra.curve import Point
+from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.chain.contracts import Contract, interface
+from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
+
+T = TypeVar("T")
+
+FRESH_SECONDS = 0.25
+MAX_AGE = 10.0
+RECENT_BLOCKS = 256
+CACHE_LIMIT = 4096
+# The contracts name each other: from the router every other one is found.
+_LINKS = (
+    ("PKPNFT", "PubkeyRouter", "pkpNft"),
+    ("Staking", "PubkeyRouter", "staking"),
+    ("PKPPermissions", "PKPNFT", "permissions"),
+    ("PKPHelper", "PKPNFT", "helper"),
+)
+
+
+class ChainUnavailable(Exception):
+    """No endpoint of this node gives a fresh view of the chain; nothing is decided without one."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node as the registry shows it: `spki` is the SHA-256 of its TLS key."""
+
+    party: int
+    address: str
+    url: str
+    host: str
+    port: int
+    spki: bytes
+
+
+@dataclass(frozen=True)
+class Membership:
+    """One epoch of the registry: n members, of which `threshold` must sign."""
+
+    epoch: int
+    threshold: int
+    members: dict[int, Member]
+
+    @property
+    def parties(self) -> tuple[int, ...]:
+        """All PartyIds, sorted."""
+        return tuple(sorted(self.members))
+
+
+@dataclass(frozen=True)
+class Authorisation:
+    """Who owns a key and what one identity may do with it, at one block; `owner` None: no such token."""
+
+    owner: bytes | None
+    permitted: bool
+    scopes: int
+    grant_epoch: int
+    public_key: bytes
+
+
+@dataclass(frozen=True)
+class Head:
+    """The pair of blocks that decisions are made at."""
+
+    newest: int
+    newest_hash: bytes
+    finalised: int
+    read_at: float = field(compare=False)
+
+
+class ChainView:
+    """Reads of one node; `refresh` must be called often, and is called by every read that is older than a moment."""
+
+    def __init__(self, rpcs: list[Rpc], router: str, finality: str | int) -> None:
+        self._rpcs = rpcs
+        self._finality = finality
+        self._head: Head | None = None
+        self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        self._refreshing: asyncio.Task[Head] | None = None
+        self._recent: dict[bytes, int] = {}
+        self._router_address = router
+        self.chain_id = 0
+        self.network = ""
+        self.addresses: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Find every contract from the router; raises `ChainUnavailable` or `ValueError` (not our contracts)."""
+        self.chain_id = await self._ask(lambda rpc: rpc.chain_id())
+        await self.refresh()
+        self._locate("PubkeyRouter", self._router_address)
+        try:
+            for name, parent, view in _LINKS:
+                self._locate(name, await self._read_at(parent, view, (), "latest"))
+        except (RpcError, ValueError) as error:
+            raise ValueError(f"{self._router_address} is not this project's PubkeyRouter: {error}") from error
+        self.network = network_id(self.chain_id, bytes.fromhex(self._router_address[2:]))
+
+    async def close(self) -> None:
+        """Close the connections to the endpoints."""
+        for rpc in self._rpcs:
+            await rpc.close()
+
+    def _locate(self, name: str, address: str) -> None:
+        self.addresses[name] = to_checksum(bytes.fromhex(address[2:]))
+
+    async def _read_at(self, contract: str, view: str, args: tuple[Any, ...], block: int | str) -> Any:
+        address = self.addresses[contract]
+        return await self._ask(lambda rpc: Contract(rpc, address, interface(contract)).read(view, *args, block=block))
+
+    # -- the two blocks --------------------------------------------
+
+    async def refresh(self) -> Head:
+        """Read both blocks now (many callers share one read) and empty the cache when they moved."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._read_head())
+        return await asyncio.shield(self._refreshing)
+
+    async def head(self) -> Head:
+        """Return both blocks, at most a moment old; raises `ChainUnavailable`."""
+        head = self._head
+        if head is not None and time.monotonic() - head.read_at < FRESH_SECONDS:
+            return head
+        try:
+            return await self.refresh()
+        except ChainUnavailable:
+            if head is not None and time.monotonic() - head.read_at < MAX_AGE:
+                return head
+            raise
+
+    @property
+    def age(self) -> float:
+        """Seconds since the chain was last seen; infinite before."""
+        return time.monotonic() - self._head.read_at if self._head else float("inf")
+
+    async def _read_head(self) -> Head:
+        newest = await self._ask(lambda rpc: rpc.block("latest"))
+        if newest is None:
+            raise ChainUnavailable("the chain has no newest block")
+        number, block_hash = int(newest["number"], 16), bytes.fromhex(newest["hash"][2:])
+        head = Head(number, block_hash, await self._finalised(number), time.monotonic())
+        if self._head is None or (head.newest_hash, head.finalised) != (self._head.newest_hash, self._head.finalised):
+            self._cache.clear()
+            self._remember(newest)
+        self._head = head
+        return head
+
+    async def _finalised(self, newest: int) -> int:
+        if isinstance(self._finality, int):
+            return max(newest - self._finality, 0)
+        if self._finality == "latest":
+            return newest
+        block = await self._ask(lambda rpc: rpc.block("finalized"))
+        return int(block["number"], 16) if block else 0
+
+    def _remember(self, block: dict[str, Any]) -> None:
+        self._recent[bytes.fromhex(block["hash"][2:])] = int(block["number"], 16)
+        while len(self._recent) > RECENT_BLOCKS:
+            self._recent.pop(next(iter(self._recent)))
+
+    async def is_recent_block(self, block_hash: bytes, depth: int = RECENT_BLOCKS) -> bool:
+        """Say whether `block_hash` is a block of this chain among the newest `depth`."""
+        head = await self.head()
+        number = self._recent.get(block_hash)
+        if number is None:
+            block = await self._ask(lambda rpc: rpc.block("0x" + block_hash.hex()))
+            if block is None:
+                return False
+            number = int(block["number"], 16)
+            same_height = await self._ask(lambda rpc: rpc.block(number))
+            if same_height is None or same_height["hash"] != block["hash"]:
+                return False
+            self._remember(block)
+        return head.newest - number <= depth
+
+    # -- cached reads --------------------------------------------
+
+    async def read(self, contract: str, name: str, *args: Any, newest: bool = False) -> Any:
+        """Return a view function's result at the finalised (or newest) block; raises `ChainUnavailable`, `Reverted`."""
+        head = await self.head()
+        block = head.newest if newest else head.finalised
+        return await self._cached((contract, name, args, block), lambda: self._read_at(contract, name, args, block))
+
+    async def _cached(self, key: tuple[Any, ...], make: Callable[[], Awaitable[T]]) -> T:
+        future = self._cache.get(key)
+        if future is None:
+            if len(self._cache) >= CACHE_LIMIT:
+                self._cache.clear()
+            future = asyncio.ensure_future(make())
+            self._cache[key] = future
+            future.add_done_callback(lambda done: self._forget_failure(key, done))
+        return await asyncio.shield(future)
+
+    def _forget_failure(self, key: tuple[Any, ...], done: asyncio.Future[Any]) -> None:
+        if (done.cancelled() or done.exception() is not None) and self._cache.get(key) is done:
+            del self._cache[key]
+
+    async def _ask(self, question: Callable[[Rpc], Awaitable[T]]) -> T:
+        reasons = []
+        for rpc in self._rpcs:
+            try:
+                return await question(rpc)
+            except Reverted:
+                raise
+            except (RpcUnreachable, RpcError) as error:
+                reasons.append(str(error))
+        raise ChainUnavailable("; ".join(reasons) or "no endpoint is configured")
+
+    async def membership(self) -> Membership:
+        """Return the active epoch; epoch 0 means that the registry is not activated yet."""
+        epoch = await self.read("Staking", "epoch")
+        threshold = await self.read("Staking", "threshold")
+        nodes = await self.read("Staking", "getNodes")
+        members = {}
+        spkis = set()
+        for node in nodes:
+            address = to_checksum(bytes.fromhex(node.nodeAddress[2:]))
+            members[node.partyId] = Member(
+                node.partyId, address, node.url, node.meshHost, node.port, bytes(node.tlsKey)
+            )
+            spkis.add(bytes(node.tlsKey))
+        if len(members) != len(nodes) or len(spkis) != len(nodes) or 0 in members:
+            raise ValueError("the registry names one node twice")
+        if epoch and threshold != 2 * len(nodes) // 3 + 1:
+            raise ValueError("the registry's threshold is not more than two thirds of its nodes")
+        return Membership(epoch, threshold, members)
+
+    async def network_key(self) -> Point | None:
+        """Return the registered network key, or None before genesis is complete."""
+        data = bytes(await self.read("PubkeyRouter", "networkKey"))
+        return Point.from_bytes_checked(data) if data else None
+
+    async def authorisation(self, token_id: int, method: int, identity: bytes, newest: bool) -> Authorisation:
+        """Return owner, grant and scopes of one identity for one key; an unknown key has no owner."""
+        found = await self.read("PKPPermissions", "authorisation", token_id, method, identity, newest=newest)
+        owner = bytes.fromhex(found.owner[2:])
+        return Authorisation(
+            owner if any(owner) else None, found.permitted, found.scopes, found.grantEpoch, bytes(found.pubkey)
+        )
+
+    async def call(self, address: str, data: bytes, newest: bool) -> bytes:
+        """Return an `eth_call`'s data at the finalised or newest block; empty when it reverts."""
+        head = await self.head()
+        block = head.newest if newest else head.finalised
+        try:
+            return await self._ask(lambda rpc: rpc.eth_call(address, data, block))
+        except Reverted:
+            return b""
+
+    async def code(self, address: str, newest: bool) -> bytes:
+        """Return the code at an address at the finalised or newest block."""
+        head = await self.head()
+        block = hex(head.newest if newest else head.finalised)
+        result = await self._ask(lambda rpc: rpc.call("eth_getCode", address, block))
+        return bytes.fromhex(result[2:])

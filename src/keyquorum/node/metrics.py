@@ -1,0 +1,33 @@
+"""What a node counts and how Prometheus reads it; nothing here can hold a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The registry of one node process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "API requests by route and outcome", ["route", "outcome"])
+        self.runs = self._counter("runs", "protocol runs by protocol and outcome", ["protocol", "outcome"])
+        self.blames = self._counter("blames", "failed checks by blamed party", ["party"])
+        self.seconds = Histogram(
+            "keyquorum_run_seconds", "duration of finished protocol runs", ["protocol"], registry=self.registry
+        )
+
+    def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
+        return Counter(f"keyquorum_{name}", text, labels, registry=self.registry)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Add a gauge whose value is read when Prometheus asks."""
+        Gauge(f"keyquorum_{name}", text, registry=self.registry).set_function(read)
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,392 @@
+"""Makes keys with the other nodes and has them registered: the network key at genesis, then batches for the pool.
+
+The node with the lowest PartyId proposes, because key generation needs everybody anyway; proposing gives no power.
+One batch:
+
+    propose, accept   the leader names size and purpose, every node answers with a fresh nonce
+    start             all nonces together fix the session id; every node sees its own among them
+    generate          spec/dkg.md steps 1-4; the shares are on every node's disk, pending
+    confirm           spec/dkg.md step 5: all n nodes compared everything; only now is the batch marked confirmed
+    certify           the leader asks t nodes to sign the batch with the network key; each only its own
+    register          one transaction, which anybody could send; a share turns active when the chain shows its key
+
+A crash at any point leaves pending shares that nobody uses; confirmed batches are certified again by the leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from keyquorum.algebra import field as scalar
+from keyquorum.algebra.curve import Point
+from keyquorum.algebra.rng import Rng
+from keyquorum.algebra.transcript import Tag, tagged_hash
+from keyquorum.chain.contracts import interface, key_batch_digest
+from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.keys import Keys, id_of
+from keyquorum.node.runner import Runner
+from keyquorum.node.signing import RunChoice, Signing
+from keyquorum.protocols import dkg
+from keyquorum.protocols.sign import SignatureShare, combine
+from keyquorum.rounds.errors import Abort
+from keyquorum.rounds.party import Party
+from keyquorum.rounds.session import session_id
+
+log = structlog.get_logger("keyquorum.minting")
+
+LARGEST_BATCH = 128
+PENDING_LIMIT = 64
+GATHER_SECONDS = 10.0
+GENESIS_RETRY_SECONDS = 30.0
+NETWORK, POOL = "network", "pool"
+
+
+class Transactions(Protocol):
+    """What sends this node's own transactions (`chain.rpc.Sender`)."""
+
+    async def send(self, to: str | None, data: bytes = b"", value: int = 0, gas: int | None = None) -> dict[str, Any]:
+        """Send and wait for the receipt."""
+        ...
+
+
+class Proposal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The leader's wish: how many keys, and what for."""
+
+    purpose: str
+    size: int
+    epoch: int
+
+
+class Start(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Everybody's nonces: the ceremony begins."""
+
+    proposal: Proposal
+    nonces: dict[int, bytes]
+
+
+class Ask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The leader's request to certify a confirmed batch as number `number`."""
+
+    number: int
+    signers: list[int]
+    nonce: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A signer's share of the certification."""
+
+    w: bytes
+    u: bytes
+    R: bytes
+
+
+@dataclass
+class _Gathering:
+    """Answers of the other nodes that the leader waits for."""
+
+    wanted: frozenset[int]
+    got: dict[int, bytes] = field(default_factory=dict)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Notify = Callable[[int, str, bytes, bytes], bool]
+
+
+class Minting:
+    """The key-making service of one node."""
+
+    def __init__(
+        self,
+        me: int,
+        view: ChainView,
+        keys: Keys,
+        runner: Runner,
+        signing: Signing,
+        notify: Notify,
+        sender: Transactions,
+        rng: Rng,
+        batch: int,
+        low: int,
+        dkg_seconds: float = 120.0,
+    ) -> None:
+        """`notify(peer, topic, reference, payload)` sends a notice; `low` is when the pool on the chain is refilled."""
+        self.me = me
+        self._view = view
+        self._keys = keys
+        self._runner = runner
+        self._signing = signing
+        self._notify = notify
+        self._sender = sender
+        self._rng = rng
+        self._batch = min(batch, LARGEST_BATCH)
+        self._low = low
+        self._dkg_seconds = dkg_seconds
+        self._gathering: dict[tuple[str, bytes], _Gathering] = {}
+        self._nonces: dict[bytes, tuple[Proposal, bytes]] = {}
+        self._ceremony: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._genesis_at = 0.0
+
+    # -- what runs by itself --------------------------------------------
+
+    async def tick(self) -> None:
+        """Do what the chain's present state asks for; called after each new block and now and then."""
+        membership = self._signing.membership
+        if membership is None or not membership.epoch:
+            return
+        network_key = await self._view.network_key()
+        await self._activate_registered(network_key)
+        if network_key is None:
+            await self._genesis(membership)
+        elif self.me == min(membership.parties):
+            await self._refill(membership, network_key)
+
+    async def _activate_registered(self, network_key: Point | None) -> None:
+        for public_keys in self._keys.pending_batches().values():
+            if network_key is not None and network_key.to_bytes() in public_keys:
+                await self._keys.activate([id_of(network_key.to_bytes())])
+            elif await self._is_registered(public_keys[0]):
+                await self._keys.activate([id_of(public_key) for public_key in public_keys])
+
+    async def _is_registered(self, public_key: bytes, newest: bool = False) -> bool:
+        key = int.from_bytes(id_of(public_key), "big")
+        return bool(await self._view.read("PubkeyRouter", "isRegistered", key, newest=newest))
+
+    def _unregistered(self, purpose: str) -> dict[bytes, list[bytes]]:
+        """Return the confirmed batches for `purpose` that are still pending."""
+        confirmed, pending = self._keys.confirmed(), self._keys.pending_batches()
+        return {batch_id: keys for batch_id, keys in pending.items() if confirmed.get(batch_id) == purpose}
+
+    async def _genesis(self, membership: Membership) -> None:
+        candidates = list(self._unregistered(NETWORK).values())
+        if candidates:
+            await self._vote(candidates[-1][0])
+        patient = time.monotonic() - self._genesis_at < GENESIS_RETRY_SECONDS
+        if self.me == min(membership.parties) and not patient and self._all_up(membership):
+            self._genesis_at = time.monotonic()
+            await self.make_keys(NETWORK, 1)
+
+    async def _vote(self, public_key: bytes) -> None:
+        address = self._signing.membership.members[self.me].address  # type: ignore[union-attr]
+        voted = await self._view.read("PubkeyRouter", "networkKeyVote", address, newest=True)
+        if voted != int.from_bytes(id_of(public_key), "big"):
+            await self._transact("registerNetworkKey", public_key)
+
+    async def _refill(self, membership: Membership, network_key: Point) -> None:
+        waiting = self._unregistered(POOL)
+        for batch_id, public_keys in waiting.items():
+            if not await self._is_registered(public_keys[0], newest=True):
+                await self.certify(membership, network_key, batch_id, public_keys)
+                return
+        size = await self._view.read("PubkeyRouter", "poolSize", newest=True)
+        if not waiting and size < self._low and self._all_up(membership):
+            await self.make_keys(POOL, self._batch)
+
+    def _all_up(self, membership: Membership) -> bool:
+        return all(self._runner.is_up(j) for j in membership.parties if j != self.me)
+
+    async def _transact(self, function: str, *arguments: Any) -> None:
+        router = self._view.addresses["PubkeyRouter"]
+        await self._sender.send(router, interface("PubkeyRouter").encode(function, *arguments))
+        await self._view.refresh()
+
+    # -- a ceremony --------------------------------------------
+
+    async def make_keys(self, purpose: str, size: int) -> None:
+        """Lead one ceremony of `size` keys to its confirmation; raises `Abort` when a node does not take part."""
+        membership = self._require_membership()
+        reference = self._rng.bytes(16)
+        proposal = Proposal(purpose, size, membership.epoch)
+        others = [j for j in membership.parties if j != self.me]
+        accepted = await self._gather("dkg/accept", reference, others, "dkg/propose", msgspec.msgpack.encode(proposal))
+        nonces = {self.me: self._rng.bytes(32), **accepted}
+        self._nonces = {reference: (proposal, nonces[self.me])}
+        start = msgspec.msgpack.encode(Start(proposal, nonces))
+        for peer in others:
+            self._notify(peer, "dkg/start", reference, start)
+        await self._hold_ceremony(reference, proposal, nonces)
+
+    async def _hold_ceremony(self, reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
+        membership = self._require_membership()
+        parameters = [reference, proposal.purpose, proposal.size, membership.threshold]
+        sid = self._sid("dkg", membership, parameters, nonces)
+        began = time.monotonic()
+        pending = await self._runner.run(
+            Party(self.me, membership.parties, sid, self._rng),
+            dkg.generate(self._party(membership, sid), membership.threshold, proposal.size),
+            self._dkg_seconds,
+            in_thread=True,
+        )
+        await self._keys.put_pending(sid, membership.epoch, pending.keys)
+        confirmation = self._sid("dkg/confirm", membership, [sid], None)
+        party = self._party(membership, confirmation)
+        await self._runner.run(party, dkg.confirm(party, pending), self._dkg_seconds, in_thread=True)
+        await self._keys.confirm(sid, proposal.purpose)
+        log.info("keys made", purpose=proposal.purpose, keys=proposal.size, seconds=round(time.monotonic() - began, 3))
+
+    def _party(self, membership: Membership, sid: bytes) -> Party:
+        return Party(self.me, membership.parties, sid, self._rng)
+
+    def _sid(
+        self, purpose: str, membership: Membership, parameters: list[Any], nonces: dict[int, bytes] | None
+    ) -> bytes:
+        return session_id(
+            chain_id=self._view.chain_id,
+            contract=self._view.addresses["PubkeyRouter"],
+            purpose=purpose,
+            epoch=membership.epoch,
+            parties=membership.parties,
+            parameters=parameters,
+            nonces=nonces,
+        )
+
+    # -- certification --------------------------------------------
+
+    async def certify(
+        self, membership: Membership, network_key: Point, batch_id: bytes, public_keys: list[bytes]
+    ) -> None:
+        """Lead the certification of a confirmed batch and register it; raises `Abort` when too few nodes help."""
+        number = int(await self._view.read("PubkeyRouter", "nextBatch", newest=True))
+        up = [j for j in membership.parties if j != self.me and self._runner.is_up(j)]
+        signers = sorted([self.me, *up[: membership.threshold - 1]])
+        if len(signers) < membership.threshold:
+            raise Abort("too few nodes are linked to certify keys")
+        ask = Ask(number, signers, self._rng.bytes(16))
+        others = [j for j in signers if j != self.me]
+        gathering = asyncio.create_task(
+            self._gather("certify/share", batch_id, others, "certify/ask", msgspec.msgpack.encode(ask))
+        )
+        try:
+            own = await self._sign_batch(batch_id, ask)
+            answers = {self.me: own, **{j: _decode(data, Answer) for j, data in (await gathering).items()}}
+        finally:
+            gathering.cancel()
+        shares = {j: SignatureShare(*map(scalar.from_bytes_checked, (a.w, a.u))) for j, a in answers.items()}
+        digest = self._batch_digest(membership, number, public_keys)
+        signature = combine(shares, Point.from_bytes_checked(own.R), digest, network_key)
+        compact = signature.to_bytes()
+        await self._transact("registerKeys", public_keys, number, compact[:64] + bytes([27 + compact[64]]))
+        log.info("keys registered", batch=number, keys=len(public_keys))
+
+    async def _sign_batch(self, batch_id: bytes, ask: Ask) -> Answer:
+        """Sign a batch with the network key, if it is one that this node made, confirmed, and is next on the chain."""
+        membership = self._require_membership()
+        public_keys = self._unregistered(POOL).get(batch_id)
+        if public_keys is None:
+            raise ValueError("asked to certify a batch that this node did not confirm")
+        if ask.number != await self._view.read("PubkeyRouter", "nextBatch", newest=True):
+            raise ValueError("asked to certify a batch under a number that is not next")
+        network_key = await self._view.network_key()
+        if network_key is None:
+            raise ValueError("asked to certify before the network key exists")
+        key = self._keys.load(id_of(network_key.to_bytes()))
+        digest = self._batch_digest(membership, ask.number, public_keys)
+        payload = tagged_hash(Tag.KEY_BATCH, batch_id, ask.nonce)
+        choice = RunChoice(tuple(ask.signers), 0)
+        shares = await self._signing.run_signing("certify", key, digest, payload, choice)
+        row = shares.rows[0]
+        return Answer(scalar.to_bytes(row.w), scalar.to_bytes(row.u), shares.R[0].to_bytes())
+
+    def _batch_digest(self, membership: Membership, number: int, public_keys: list[bytes]) -> bytes:
+        router = self._view.addresses["PubkeyRouter"]
+        return key_batch_digest(self._view.chain_id, router, membership.epoch, number, public_keys)
+
+    # -- notices --------------------------------------------
+
+    def on_notice(self, peer: int, topic: str, reference: bytes, payload: bytes) -> None:
+        """Take a notice from the authenticated link of `peer`; what is not in order is ignored."""
+        membership = self._signing.membership
+        if membership is None or peer not in membership.members:
+            return
+        gathering = self._gathering.get((topic, reference))
+        if gathering is not None:
+            if peer in gathering.wanted and peer not in gathering.got:
+                gathering.got[peer] = payload
+                if len(gathering.got) == len(gathering.wanted):
+                    gathering.complete.set()
+        elif peer == min(membership.parties) and peer != self.me:
+            self._follow(peer, topic, reference, payload, membership)
+
+    def _follow(self, leader: int, topic: str, reference: bytes, payload: bytes, membership: Membership) -> None:
+        try:
+            if topic == "dkg/propose":
+                self._accept(leader, reference, _decode(payload, Proposal), membership)
+            elif topic == "dkg/start":
+                self._join(reference, _decode(payload, Start), membership)
+            elif topic == "certify/ask":
+                self._spawn(self._help_certify(leader, reference, _decode(payload, Ask)))
+        except (ValueError, msgspec.DecodeError) as error:
+            log.warning("notice refused", topic=topic, leader=leader, reason=str(error)[:200])
+
+    def _accept(self, leader: int, reference: bytes, proposal: Proposal, membership: Membership) -> None:
+        if proposal.epoch != membership.epoch or proposal.purpose not in (NETWORK, POOL):
+            raise ValueError("a proposal for another epoch or purpose")
+        if not 1 <= proposal.size <= LARGEST_BATCH or (proposal.purpose == NETWORK and proposal.size != 1):
+            raise ValueError("a proposal of a size that is never needed")
+        if len(self._keys.pending_batches()) >= PENDING_LIMIT:
+            raise ValueError("too many batches are pending")
+        if self._ceremony is not None and not self._ceremony.done():
+            raise ValueError("a ceremony is under way")
+        nonce = self._rng.bytes(32)
+        self._nonces = {reference: (proposal, nonce)}
+        self._notify(leader, "dkg/accept", reference, nonce)
+
+    def _join(self, reference: bytes, start: Start, membership: Membership) -> None:
+        accepted = self._nonces.pop(reference, None)
+        if accepted is None or accepted != (start.proposal, start.nonces.get(self.me)):
+            raise ValueError("a start that this node did not accept")
+        if tuple(sorted(start.nonces)) != membership.parties:
+            raise ValueError("a start without everybody's nonce")
+        self._ceremony = self._spawn(self._hold_ceremony(reference, start.proposal, start.nonces))
+
+    async def _help_certify(self, leader: int, batch_id: bytes, ask: Ask) -> None:
+        answer = await self._sign_batch(batch_id, ask)
+        self._notify(leader, "certify/share", batch_id, msgspec.msgpack.encode(answer))
+
+    async def _gather(
+        self, topic: str, reference: bytes, wanted: list[int], ask_topic: str, ask: bytes
+    ) -> dict[int, bytes]:
+        gathering = self._gathering[topic, reference] = _Gathering(frozenset(wanted))
+        try:
+            for peer in wanted:
+                if not self._notify(peer, ask_topic, reference, ask):
+                    raise Abort(f"party {peer} is not linked")
+            await asyncio.wait_for(gathering.complete.wait(), GATHER_SECONDS)
+        except TimeoutError:
+            raise Abort(f"no answer from parties {sorted(gathering.wanted - set(gathering.got))}") from None
+        finally:
+            del self._gathering[topic, reference]
+        return gathering.got
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        async def guarded() -> None:
+            try:
+                await work
+            except EXPECTED as error:
+                log.warning("key making failed", reason=str(error)[:200])
+
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _require_membership(self) -> Membership:
+        if self._signing.membership is None:
+            raise ValueError("the network has not started")
+        return self._signing.membership
+
+
+# What may go wrong without anybody's bug: peers, the chain, and transactions that lost a race.
+EXPECTED = (Abort, ValueError, LookupError, ChainUnavailable, RpcError, RpcUnreachable, TimeoutError)
+
+
+def _decode(data: bytes, kind: type[Any]) -> Any:
+    return msgspec.msgpack.decode(data, type=kind)

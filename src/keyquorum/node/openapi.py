@@ -1,0 +1,153 @@
+"""The OpenAPI 3.1 document of a node, served at /v1/openapi.json; a test compares it with routes and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keyquorum import __version__
+from keyquorum.auth.method import methods
+
+Schema = dict[str, Any]
+
+_HEX = {"type": "string", "pattern": "^0x([0-9a-f]{2})*$"}
+_KEY_ID = {"type": "string", "pattern": "^0x[0-9a-f]{64}$"}
+_ADDRESS = {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
+_TEXT = {"type": "string"}
+_NUMBER = {"type": "integer"}
+
+
+def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas() -> Schema:
+    party = {"type": "integer", "minimum": 1, "maximum": 65535}
+    run = _object(
+        {
+            "signers": {"type": "array", "items": party, "uniqueItems": True},
+            "attempt": {"type": "integer", "minimum": 0, "maximum": 7},
+        }
+    )
+    share = _object({"party": party, "w": _HEX, "u": _HEX, "R": _HEX})
+    error = _object(
+        {"code": _TEXT, "message": _TEXT, "hint": _TEXT, "parties": {"type": "array", "items": party}}, ("parties",)
+    )
+    statement = _object(
+        {
+            "network": _TEXT,
+            "session": _object({"kty": {"const": "EC"}, "crv": {"const": "P-256"}, "x": _TEXT, "y": _TEXT}),
+            "keys": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 32},
+            "scopes": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 6}},
+            "expires": _NUMBER,
+            "nonce": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+            "block": _KEY_ID,
+        }
+    )
+    known = methods()
+    login = _object(
+        {
+            "statement": _ref("Statement"),
+            "method": {"enum": sorted(known)},
+            "proof": {"oneOf": [dict(method.proof_schema) for method in known.values()]},
+            "run": _ref("Run"),
+        }
+    )
+    node = _object({"party": party, "url": _TEXT, "live": {"type": "boolean"}})
+    return {
+        "Run": run,
+        "Share": share,
+        "Error": _object({"error": error}),
+        "Statement": statement,
+        "Login": login,
+        "LoginShare": _object({"share": _ref("Share"), "digest": _HEX, "certificate_input": _TEXT}),
+        "SignRequest": _object({"certificate": _TEXT, "request": _TEXT, "run": _ref("Run")}),
+        "SignatureShare": _object({"share": _ref("Share"), "digest": _HEX, "summary": _TEXT}),
+        "Network": _object(
+            {
+                "network": _TEXT,
+                "chain_id": _NUMBER,
+                "contracts": {"type": "object", "additionalProperties": _ADDRESS},
+                "epoch": _NUMBER,
+                "threshold": _NUMBER,
+                "party": party,
+                "nodes": {"type": "array", "items": node},
+                "network_key": {"oneOf": [_HEX, {"type": "null"}]},
+                "methods": {"type": "array", "items": _TEXT},
+                "ready": {"type": "boolean"},
+                "version": _TEXT,
+            }
+        ),
+        "Key": _object(
+            {
+                "token_id": _KEY_ID,
+                "public_key": _HEX,
+                "address": _ADDRESS,
+                "owner": {"oneOf": [_ADDRESS, {"type": "null"}]},
+                "state": {"enum": ["active", "pending", "unknown"]},
+                "epoch": _NUMBER,
+            }
+        ),
+        "Live": _object({"status": {"const": "live"}, "version": _TEXT}),
+        "Ready": _object({"ready": {"type": "boolean"}, "reasons": {"type": "array", "items": _TEXT}}),
+    }
+
+
+def _content(name: str) -> Schema:
+    return {"application/json": {"schema": _ref(name)}}
+
+
+def _answers(name: str, extra: Schema | None = None) -> Schema:
+    refusals = {
+        "4XX": {"description": "Refused: see error.code; nothing was spent.", "content": _content("Error")},
+        "503": {"description": "Not now, or not by this node.", "content": _content("Error")},
+    }
+    return {"200": {"description": "Done.", "content": _content(name)}} | refusals | (extra or {})
+
+
+def _post(summary: str, body: str, answer: str) -> Schema:
+    return {
+        "post": {
+            "summary": summary,
+            "requestBody": {"required": True, "content": _content(body)},
+            "responses": _answers(answer),
+        }
+    }
+
+
+def _get(summary: str, answer: str, parameters: list[Schema] | None = None, extra: Schema | None = None) -> Schema:
+    operation: Schema = {"summary": summary, "responses": _answers(answer, extra)}
+    if parameters:
+        operation["parameters"] = parameters
+    return {"get": operation}
+
+
+def document() -> Schema:
+    """Return the whole document."""
+    key_id = {"name": "id", "in": "path", "required": True, "schema": _KEY_ID}
+    text = {"200": {"description": "Prometheus text.", "content": {"text/plain": {"schema": _TEXT}}}}
+    plain = {"200": {"description": "This document.", "content": {"application/json": {"schema": {"type": "object"}}}}}
+    not_ready = {"503": {"description": "Not ready.", "content": _content("Ready")}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Keyquorum node", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "paths": {
+            "/v1/sign": _post("This node's share of a signature over an intent.", "SignRequest", "SignatureShare"),
+            "/v1/sessions": _post("This node's share of a session certificate for a login.", "Login", "LoginShare"),
+            "/v1/network": _get("The network as this node sees it.", "Network"),
+            "/v1/keys/{id}": _get("One key.", "Key", [key_id]),
+            "/v1/openapi.json": {"get": {"summary": "This document.", "responses": plain}},
+            "/livez": _get("Whether the process runs.", "Live"),
+            "/readyz": _get("Whether the node can serve.", "Ready", extra=not_ready),
+            "/metrics": {"get": {"summary": "Metrics.", "responses": text}},
+        },
+        "components": {"schemas": _schemas()},
+    }
