@@ -37,7 +37,7 @@ from keyquorum.client.jobs import SignJob
 from keyquorum.client.network import KEY_TYPE, Network, chain_error, minted_token
 from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_from, token_hex
 from keyquorum.client.session import Account, CertificateJob, Session
-from keyquorum.client.transactions import UnsignedTransaction, fill, transaction_hash
+from keyquorum.client.transactions import fill
 
 REQUEST_SECONDS = 55
 RENEW_SECONDS = 300.0
@@ -220,28 +220,25 @@ class AsyncClient(Connection):
 
     async def sign_message(self, key: KeyLike, message: str | bytes) -> Signed:
         """Sign a text, or bytes, as an EIP-191 personal message."""
-        content = {"message": message} if isinstance(message, str) else {"bytes": "0x" + bytes(message).hex()}
-        return await self.sign(key, {"kind": "evm-message"} | content)
+        return await self.sign(key, intents.message_intent(message))
 
     async def sign_typed_data(self, key: KeyLike, typed_data: Mapping[str, Any]) -> Signed:
         """Sign EIP-712 typed data, given as the usual object with types, primaryType, domain and message."""
-        return await self.sign(key, {"kind": "evm-typed-data", "typed_data": dict(typed_data)})
+        return await self.sign(key, intents.typed_data_intent(typed_data))
 
     async def sign_digest(self, key: KeyLike, digest: bytes) -> Signed:
         """Sign 32 bytes whose meaning nobody checks; needs scope 5, which no key has by default."""
-        return await self.sign(key, {"kind": "raw-digest", "digest": "0x" + digest.hex()})
+        return await self.sign(key, intents.raw_digest_intent(digest))
 
     async def sign_transaction(self, key: KeyLike, transaction: Mapping[str, Any]) -> SentTransaction:
         """Sign a transaction; what its dict leaves out is filled in from the chain. It is not sent."""
         token_id = token_of(key)
         address = eth_address((await self._public_key(token_id)).to_bytes())
         complete = await fill(self.chain.rpc, address, transaction, self.facts.chain_id)
-        unsigned = UnsignedTransaction.from_dict(complete)
-        signed = await self.sign(
-            token_id, {"kind": "evm-transaction", "transaction": "0x" + unsigned.serialize().hex()}
-        )
-        raw = unsigned.with_signature(signed.r, signed.s, signed.v)
-        return SentTransaction(raw, transaction_hash(raw), signed)
+        intent = intents.transaction_intent(complete)
+        signed = await self.sign(token_id, intent)
+        raw = intents.apply_signature(bytes.fromhex(intent["transaction"][2:]), signed.r, signed.s, signed.v)
+        return SentTransaction(raw, hash_of(raw), signed)
 
     async def send_transaction(
         self, key: KeyLike, transaction: Mapping[str, Any], *, wait: bool = True
@@ -289,10 +286,10 @@ class AsyncClient(Connection):
             self.chain.rpc, checksum(account.address), {"to": to, "data": data, "value": value}, self.facts.chain_id
         )
         raw = bytes((await asyncio.to_thread(sign, complete)).raw_transaction)
-        receipt = await self._submit(raw, transaction_hash(raw), wait=True)
+        receipt = await self._submit(raw, hash_of(raw), wait=True)
         assert receipt is not None  # noqa: S101 - waited for
         if receipt.get("status") != "0x1":
-            raise ChainError(f"the transaction {transaction_hash(raw)} was reverted", code="reverted")
+            raise ChainError(f"the transaction {hash_of(raw)} was reverted", code="reverted")
         return receipt
 
     async def _submit(self, raw: bytes, name: str, wait: bool) -> dict[str, Any] | None:
@@ -315,6 +312,11 @@ class AsyncClient(Connection):
                 "there is no account to act for", code="no_account", hint="give the client an account, or log in"
             )
         return self.account
+
+
+def hash_of(raw: bytes) -> str:
+    """Return the hash of a signed transaction, as the chain names it."""
+    return "0x" + intents.transaction_hash(raw).hex()
 
 
 class _Certificate(msgspec.Struct):
