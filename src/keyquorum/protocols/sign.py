@@ -205,7 +205,7 @@ def _draw(party: Party, sk: list[int]) -> _Own:
 
 
 def _commit(sid: bytes, i: int, R: Sequence[Point], salt: bytes) -> bytes:
-    return tagged_hash(Tag.SIGN_COMMITMENT, sid, i, [point.to_bytes() for point in R], salt)
+    return tagged_hash(Tag.SIGN_COMMITMENT, sid, i, b"".join(point.to_bytes() for point in R), salt)
 
 
 def _opens(commitment: Commitment, sid: bytes, j: int, opening: Products) -> bool:

@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from math import prod
 from typing import Any, ClassVar, Self, get_type_hints
 
 from keyquorum.algebra import field
@@ -48,8 +47,10 @@ class Items:
 
     def count(self, dims: Dims) -> int:
         """Return the number of items for these dimensions."""
-        sizes = [dims[name] for name in self.shape]
-        return prod(sizes)
+        total = 1
+        for name in self.shape:
+            total *= dims[name]
+        return total
 
 
 Layout = tuple[tuple[str, Items], ...]
@@ -132,8 +133,10 @@ class Message:
             raise ValueError(f"a {cls.__name__} has {cls.length(dims)} bytes here, not {len(data)}")
         values, offset = [], 0
         for _, items in layout(cls):
-            value, offset = _read(items.kind, [dims[name] for name in items.shape], data, offset)
-            values.append(value)
+            size, end = items.kind.size, offset + items.kind.size * items.count(dims)
+            flat = [items.kind.decode(data[at : at + size]) for at in range(offset, end, size)]
+            values.append(_nest(flat, [dims[name] for name in items.shape]))
+            offset = end
         message = cls(*values)
         object.__setattr__(message, "_encoded", bytes(data))
         return message
@@ -166,11 +169,8 @@ def _parts(message: Message) -> Iterator[bytes]:
         yield from map(items.kind.encode, values)
 
 
-def _read(kind: Kind, sizes: list[int], data: bytes, offset: int) -> tuple[Any, int]:
-    if not sizes:
-        return kind.decode(data[offset : offset + kind.size]), offset + kind.size
-    values = []
-    for _ in range(sizes[0]):
-        value, offset = _read(kind, sizes[1:], data, offset)
-        values.append(value)
-    return values, offset
+def _nest(flat: list[Any], sizes: list[int]) -> Any:
+    """Return the items as an array of these dimensions, the last one innermost."""
+    for size in reversed(sizes[1:]):
+        flat = [flat[at : at + size] for at in range(0, len(flat), size)]
+    return flat if sizes else flat[0]

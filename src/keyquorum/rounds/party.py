@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -61,7 +62,7 @@ class Party:
         if not isinstance(self.sid, bytes) or len(self.sid) != SID_BYTES:
             raise ValueError(f"a session id has {SID_BYTES} bytes")
 
-    @property
+    @cached_property
     def others(self) -> tuple[int, ...]:
         """All parties but this one, sorted."""
         return tuple(j for j in self.parties if j != self.me)

@@ -126,20 +126,25 @@ class Session(Generic[T]):
             raise
 
     def _why_drop(self, envelope: Envelope, slot: Slot) -> str | None:
-        party = self.party
-        early = envelope.round == self.round + 1
-        reasons = {
-            "closed": self.closed,
-            "sid": envelope.sid != party.sid,
-            "sender": envelope.sender == party.me or envelope.sender not in party.parties,
-            "recipient": envelope.to is not None and envelope.to != party.me,
-            "late": envelope.round < self.round or self.done,
-            "too early": envelope.round > self.round + 1,
-            "part": envelope.round == self.round and slot[2] not in self.expected,
-            "too large": early and len(envelope.payload) > self._early_limit,
-            "repeated": self._raw.get(slot) == envelope,
-        }
-        return next((reason for reason, applies in reasons.items() if applies), None)
+        """Return why an envelope does not count, or None; the order is that of who could have made it."""
+        party, ahead = self.party, envelope.round - self.round
+        if self.closed:
+            return "closed"
+        if envelope.sid != party.sid:
+            return "sid"
+        if envelope.sender == party.me or envelope.sender not in party.parties:
+            return "sender"
+        if envelope.to is not None and envelope.to != party.me:
+            return "recipient"
+        if ahead < 0 or self.done:
+            return "late"
+        if ahead > 1:
+            return "too early"
+        if ahead == 1 and len(envelope.payload) > self._early_limit:
+            return "too large"
+        if ahead == 0 and slot[2] not in self.expected:
+            return "part"
+        return "repeated" if self._raw.get(slot) == envelope else None
 
     def _accept(self, slot: Slot, envelope: Envelope) -> list[Envelope]:
         if slot in self._raw:
@@ -174,8 +179,8 @@ class Session(Generic[T]):
         broadcasts = {j: self._raw[self.round, j, False].payload for j in self._read.get(False, ())}
         if self._own_broadcast is not None:
             broadcasts[self.party.me] = self._own_broadcast
-        ids = sorted(broadcasts)
-        self._echo = tagged_hash(Tag.ECHO, self.party.sid, self.round, ids, [broadcasts[j] for j in ids])
+        seen = [value for j in sorted(broadcasts) for value in (j, broadcasts[j])]
+        self._echo = tagged_hash(Tag.ECHO, self.party.sid, self.round, *seen)
         self._raw = {slot: kept for slot, kept in self._raw.items() if slot[0] != self.round}
 
     def _step(self, incoming: Incoming | None) -> list[Envelope]:
@@ -196,17 +201,26 @@ class Session(Generic[T]):
         return sent
 
     def _envelopes(self, outgoing: Outgoing) -> list[Envelope]:
-        party, sent = self.party, []
+        party, private, sent = self.party, outgoing.private or {}, []
         self.expected, self._own_broadcast = {}, None
         if outgoing.broadcast is not None:
-            self._own_broadcast = outgoing.broadcast.encode()
-            self.expected[False] = Expected(type(outgoing.broadcast), outgoing.broadcast.dims())
+            self._own_broadcast = self._expect(outgoing.broadcast, private=False)
             sent.append(Envelope(party.sid, self.round, party.me, None, self._own_broadcast, self._echo))
-        for j, message in (outgoing.private or {}).items():
-            self.expected[True] = Expected(type(message), message.dims())
-            sent.append(Envelope(party.sid, self.round, party.me, j, message.encode(), self._echo))
-        self._read = {private: {} for private in self.expected}
+        for j, message in private.items():
+            payload = self._expect(message, private=True)
+            sent.append(Envelope(party.sid, self.round, party.me, j, payload, self._echo))
+        self._read = {part: {} for part in self.expected}
         return sent
+
+    def _expect(self, message: Message, private: bool) -> bytes:
+        """Encode our message of one part and expect the others' to be of the same shape."""
+        payload, kind = message.encode(), type(message)
+        if private not in self.expected:
+            self.expected[private] = Expected(kind, message.dims())
+        known = self.expected[private]
+        if kind is not known.kind or len(payload) != kind.length(known.dims):
+            raise ValueError("the messages of one round have one shape")
+        return payload
 
 
 def session_id(
