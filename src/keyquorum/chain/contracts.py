@@ -303,7 +303,8 @@ def _named(field: Mapping[str, Any], value: Any) -> Any:
     if kind != "tuple":
         return value
     parts = field["components"]
-    name = field.get("internalType", "Struct").rpartition(".")[2].rpartition(" ")[2]
+    # internalType reads `struct Staking.Node[]`.
+    name = field.get("internalType", "Struct").partition("[")[0].rpartition(".")[2].rpartition(" ")[2]
     record = _record(name, tuple(part["name"] for part in parts))
     return record(*(_named(part, item) for part, item in zip(parts, value, strict=True)))
 

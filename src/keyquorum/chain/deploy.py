@@ -134,7 +134,7 @@ async def start_epoch(
         entry = (node.address, node.url, node.mesh_host, node.mesh_port, node.tls_key)
         await sender.send(address, staking.encode("register", *entry))
         if fund_nodes:
-            await sender.send(node.address, b"", fund_nodes)
+            await sender.send(checksum(node.address), b"", fund_nodes)
     await sender.send(address, staking.encode("activate", required_threshold(len(nodes))))
 
 
