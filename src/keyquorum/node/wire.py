@@ -4,11 +4,11 @@ A frame is a msgpack array whose first element is the kind; fields are positiona
 before anything looks at them, and an unknown kind or an additional field is refused. The sender of a frame is never
 inside it: it is the peer whose TLS key was pinned (`tls.py`), so nobody can speak for another node.
 
-**Sizes.** A message on the socket is at most `FRAME_LIMIT`; a frame that is larger travels as `Part`s of `PART_BYTES` and
-may reach `MESSAGE_LIMIT` in all: the largest is the reply to a batch of 64 correlations, 2.6 MB. Cutting has two
-reasons besides the bound: a signing message waits for one part rather than for a whole reply (2.6 MB take 0.2 s at
-100 Mbit/s), and a peer's claim about a length reserves nothing. There are two lanes, `URGENT` and `BULK`, each with
-at most one unfinished frame per peer, so memory per peer is bounded by two messages.
+**Sizes.** A message on the socket is at most `FRAME_LIMIT`; a larger frame travels as `Part`s of `PART_BYTES` and may
+reach `MESSAGE_LIMIT` in all: the largest is the reply to a batch of 64 correlations, 2.6 MB. Cutting has two reasons
+besides the bound: a signing message waits for one part rather than for a whole reply (2.6 MB take 0.2 s at 100 Mbit/s),
+and a peer's claim about a length reserves nothing. There are two lanes, `URGENT` and `BULK`, each with at most one
+unfinished frame per peer, so memory per peer is bounded by two messages.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PART_BYTES = 64 << 10
 FRAME_LIMIT = 128 << 10
 MESSAGE_LIMIT = 4 << 20
 URGENT, BULK = 0, 1
+LARGEST_BATCH = 96
+"""Correlations in a batch: a reply has 40,000 bytes for each and must fit `MESSAGE_LIMIT`."""
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -102,10 +104,10 @@ class Notice(Frame, frozen=True, tag=17):
 
 
 class Setup(Frame, frozen=True, tag=32):
-    """A step of a pair's setup; spec/mesh.md section 3 gives the steps."""
+    """A step of a pair's setup (spec/mesh.md section 3); step 0 says that there will be none."""
 
     link: Bytes16
-    step: Annotated[int, msgspec.Meta(ge=1, le=4)]
+    step: Annotated[int, msgspec.Meta(ge=0, le=3)]
     payload: Annotated[bytes, msgspec.Meta(max_length=64 << 10)]
 
 
@@ -115,7 +117,7 @@ class BatchRequest(Frame, frozen=True, tag=33):
     lane: ClassVar[int] = BULK
     link: Bytes16
     batch: Number
-    size: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    size: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_BATCH)]
     payload: Body
 
 
