@@ -24,8 +24,9 @@ from keyquorum.algebra.rng import SystemRng
 from keyquorum.auth.method import methods
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.node import api, wire
+from keyquorum.node.background import Background
 from keyquorum.node.chain_view import MAX_AGE, ChainUnavailable, ChainView, Membership
-from keyquorum.node.config import NodeConfig, load
+from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
 from keyquorum.node.identity import Identity
 from keyquorum.node.keys import Keys
@@ -33,11 +34,12 @@ from keyquorum.node.links import Links
 from keyquorum.node.mesh import Mesh, Peer
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.minting import EXPECTED, Minting
-from keyquorum.node.pools import Pools
+from keyquorum.node.pools import Levels, Pools
 from keyquorum.node.problem import UNAVAILABLE, ApiError
 from keyquorum.node.runner import Runner
 from keyquorum.node.signing import Signing
 from keyquorum.node.store import Store
+from keyquorum.node.strikes import Strikes
 from keyquorum.node.vault import read_key_source
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.rounds.session import Envelope
@@ -129,14 +131,17 @@ class Node:
             limits=mesh_limits,
             epoch=membership.epoch,
         )
-        self._links = Links(self._mesh, self._inventory, self._store, self._rng)
-        self._pools = Pools(self._links, self._inventory, self._config.pools, len(membership.members))
+        background = Background()
         self._runner = Runner(self._send, self._mesh.is_up)
         self._mesh.on_down.append(self._runner.peer_down)
+        self._links = Links(self._mesh, self._inventory, Strikes(self._store), background, self._rng)
+        levels = _levels(self._config.pools, len(membership.members))
+        self._pools = Pools(self._mesh, self._links, levels, background, self._rng)
+        self._pools.pause_hint = lambda: self._runner.active > 0
         self._mesh.route(wire.Round, self._receive)
         self._mesh.route(wire.Notice, self._notice)
-        self._stopping.append(self._mesh.close)
-        self._stopping.append(self._pools.close)
+        self._stopping += [_sync(background.close), self._mesh.close, self._pools.close]
+        self._pools.start()
         self.mesh_port = await self._mesh.start(self._config.mesh.host, self._config.mesh.port)
 
     def _build_services(self, identity: Identity) -> None:
@@ -203,17 +208,15 @@ class Node:
     def _boot(self, party: int) -> bytes:
         return self._mesh.boot_id if party == self.me else self._mesh.boot_ids.get(party, b"")
 
-    # -- what the API asks ------------------------------------------------------------------------------------------------
+    # -- what the API asks --------------------------------------------
 
     async def sign(self, body: bytes) -> dict[str, Any]:
         """Answer `POST /v1/sign`."""
-        with self._pools.priority():
-            return await self.signing.sign(body, self._config.api.max_body)
+        return await self.signing.sign(body, self._config.api.max_body)
 
     async def open_session(self, body: bytes) -> dict[str, Any]:
         """Answer `POST /v1/sessions`."""
-        with self._pools.priority():
-            return await self.signing.open_session(body, self._config.api.max_body)
+        return await self.signing.open_session(body, self._config.api.max_body)
 
     async def network(self) -> dict[str, Any]:
         """Answer `GET /v1/network`."""
@@ -279,6 +282,10 @@ class Node:
 
 def _peers(membership: Membership, me: int) -> dict[int, Peer]:
     return {j: Peer(m.host, m.port, m.spki) for j, m in membership.members.items() if j != me}
+
+
+def _levels(pools: PoolsSection, n: int) -> Levels:
+    return Levels(pools.low, pools.high, pools.batch) if pools.high else Levels.for_nodes(n, pools.batch)
 
 
 def _api_tls(certificate: Path | None, key: Path | None) -> Any:

@@ -7,6 +7,7 @@ the attempt number are the only things it takes from whoever fans out, and both 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -40,6 +41,8 @@ from keyquorum.rounds.session import session_id
 
 CERTIFICATES_CACHED = 4096
 LOGIN_REMEMBERED = 600
+POOL_SECONDS = 2.0
+POOL_PAUSE = 0.01
 
 Answer = dict[str, Any]
 
@@ -202,6 +205,7 @@ class Signing:
         """Run the signing protocol; `payload` (32 bytes) is what the signers agreed to sign, and why."""
         if self._runner.active >= self._max_runs:
             raise ApiError(TOO_MANY, "busy", "this node has too many runs under way", "wait a moment")
+        await self._await_correlations([j for j in choice.signers if j != self.me])
         sid = session_id(
             chain_id=self._view.chain_id,
             contract=self._view.addresses["PubkeyRouter"],
@@ -213,6 +217,14 @@ class Signing:
         )
         party = Party(self.me, choice.signers, sid, self._rng)
         return await self._runner.run(party, sign(party, key, [digest], self._inventory), self._run_seconds)
+
+    async def _await_correlations(self, peers: list[int]) -> None:
+        """Wait a little for pools that are empty: under a burst that is quicker than to fail and be asked again."""
+        end = time.monotonic() + POOL_SECONDS
+        while time.monotonic() < end:
+            if all(not self._runner.is_up(j) or min(self._inventory.available(j)) > 0 for j in peers):
+                return
+            await asyncio.sleep(POOL_PAUSE)
 
     def _check_choice(self, choice: RunChoice) -> RunChoice:
         """Refuse signer sets that cannot sign, before anything is looked at or spent."""
