@@ -106,7 +106,7 @@ class AsyncClient(Connection):
         self._scopes = self._scopes if scopes is None else tuple(scopes)
         self._session_seconds = self._session_seconds if seconds is None else int(seconds)
         signer = self._account()
-        network_key = self._network_key()
+        network_key = await self._network_key()
         key = SessionPrivateKey.generate()
         expires = int(time.time()) + self._session_seconds
         try:
@@ -122,13 +122,13 @@ class AsyncClient(Connection):
             token = (await self._ask_gateway("/v1/sessions", body, _Certificate)).certificate
         else:
             token = await self._fanout.run(job, self._timeout)
-        self._check_certificate(token, key)
+        self._check_certificate(token, key, network_key)
         self._session = Session(self.facts.id, token, expires, self._keys, self._scopes, key)
         return self._session
 
-    def _check_certificate(self, token: str, key: SessionPrivateKey) -> None:
+    def _check_certificate(self, token: str, key: SessionPrivateKey, network_key: Point) -> None:
         try:
-            found = certificates.verify(token, self.facts.id, self._network_key(), int(time.time()))
+            found = certificates.verify(token, self.facts.id, network_key, int(time.time()))
         except AuthError as error:
             raise BadAnswer(f"the certificate does not hold: {error.message}") from None
         if found.session.thumbprint != key.public.thumbprint or (found.keys, found.scopes) != (
@@ -172,7 +172,7 @@ class AsyncClient(Connection):
     async def sign(self, key: KeyLike, intent: Mapping[str, Any], *, timeout: float | None = None) -> Signed:  # noqa: ASYNC109
         """Sign an intent (see docs/client.md) with a key; the result is verified."""
         token_id = token_of(key)
-        read = intents.read(dict(intent), self.facts.chain_id)
+        read = intents.read(dict(intent), None)
         session, public_key = await asyncio.gather(self._logged_in(), self._public_key(token_id))
         budget = self._timeout if timeout is None else timeout
         deadline = time.monotonic() + budget
@@ -231,7 +231,10 @@ class AsyncClient(Connection):
         return await self.sign(key, intents.raw_digest_intent(digest))
 
     async def sign_transaction(self, key: KeyLike, transaction: Mapping[str, Any]) -> SentTransaction:
-        """Sign a transaction; what its dict leaves out is filled in from the chain. It is not sent."""
+        """Sign a transaction; what its dict leaves out is filled in from the chain. It is not sent.
+
+        A transaction for another chain than the network's (`chainId`) must be complete.
+        """
         token_id = token_of(key)
         address = eth_address((await self._public_key(token_id)).to_bytes())
         complete = await fill(self.chain.rpc, address, transaction, self.facts.chain_id)

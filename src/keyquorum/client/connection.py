@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from keyquorum.algebra.curve import Point
 from keyquorum.chain.rpc import Rpc
 from keyquorum.client.choice import NodeBook
-from keyquorum.client.errors import ChainError, Misconfigured
+from keyquorum.client.errors import ChainError, Misconfigured, Unavailable
 from keyquorum.client.fanout import Committee, Fanout
 from keyquorum.client.network import ChainView, Facts, Network
 from keyquorum.client.results import Key, NetworkStatus, Node, token_from
@@ -118,6 +118,11 @@ class Connection:
         with contextlib.suppress(ChainError):
             self._committee = await self.chain.committee()
 
+    async def _reread(self) -> None:
+        """Read everything again: a network that was young when this client opened may have its network key by now."""
+        self._facts = await self.chain.discover()
+        self._committee = self._facts.committee
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
@@ -127,7 +132,7 @@ class Connection:
 
     async def network(self) -> NetworkStatus:
         """Return the network as the chain has it, and which nodes answer."""
-        await self._refresh()
+        await (self._reread() if self.facts.network_key is None else self._refresh())
         committee = self._current_committee()
         alive = await asyncio.gather(
             *(self._transport.alive(node.url, "/readyz", STATUS_SECONDS) for node in committee.nodes)
@@ -141,10 +146,17 @@ class Connection:
             self._public_keys[token_id] = await self.chain.public_key(token_id)
         return self._public_keys[token_id]
 
-    def _network_key(self) -> Point:
+    async def _network_key(self) -> Point:
+        """Return the network key; raise `Unavailable` while the nodes have not made it."""
         if self.facts.network_key is None:
-            raise Misconfigured(
-                "the network has no network key yet", code="not_ready", hint="wait until its nodes made one"
+            await self._reread()
+        if self.facts.network_key is None:
+            raise Unavailable(
+                "the network has not made its network key yet",
+                needed=len(self._current_committee().nodes),
+                live=0,
+                code="not_ready",
+                hint="wait a moment: all nodes must run once to make it",
             )
         return self.facts.network_key
 

@@ -39,6 +39,7 @@ PROBE_SECONDS = 0.5
 PROBE_PAUSES = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 BACKOFF_SECONDS = 0.05
 CULPRIT_WEIGHT = 5.0
+HEARSAY_WEIGHT = 2.0
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -277,6 +278,9 @@ class Fanout:
         if not (outcome.down or outcome.bad or outcome.refused):
             self.book.suspect(signers)
         self.book.suspect(outcome.busy.keys() | outcome.silent)
+        # What nodes say of each other decides nothing, but it is the best hint whom to leave out next.
+        for error in outcome.busy.values():
+            self.book.suspect(set(error.parties) & set(signers), HEARSAY_WEIGHT)
 
     def _blame(self, request: _Request, signers: Sequence[int], error: BadAnswer) -> None:
         """Note that t answers did not combine."""

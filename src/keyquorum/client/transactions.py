@@ -51,7 +51,8 @@ def type_of(transaction: Mapping[str, Any]) -> int:
 async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: int) -> dict[str, Any]:
     """Return `transaction` with everything that is missing, for the account `sender`.
 
-    Raises `ValueError` for a sender or chain other than given, `ChainError` when the chain says that it would fail.
+    Raises `ValueError` for another sender, `ChainError` when the chain says that it would fail. A transaction for
+    another chain is returned as it is: this chain knows nothing about it.
     """
     found = {ALIASES.get(name, name): value for name, value in transaction.items()}
     for name in ("gas", "value", "nonce", "chainId", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas"):
@@ -59,9 +60,10 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
             found[name] = as_int(found[name])
     if "from" in found and checksum(found["from"]) != checksum(sender):
         raise ValueError(f"the transaction is from {found['from']}, not from {sender}")
-    if found.setdefault("chainId", chain_id) != chain_id:
-        raise ValueError(f"the transaction is for chain {found['chainId']}, this network is on chain {chain_id}")
+    found.pop("from", None)
     kind = found["type"] = type_of(found)
+    if found.setdefault("chainId", chain_id) != chain_id:
+        return found
     calls: list[tuple[str, Sequence[Any]]] = [
         ("eth_getTransactionCount", (sender, "pending")),
         ("eth_getBlockByNumber", ("latest", False)),
@@ -86,7 +88,6 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
     else:
         priority = found.setdefault("maxPriorityFeePerGas", priority)
         found.setdefault("maxFeePerGas", 2 * base_fee + priority)
-    found.pop("from", None)
     return found
 
 

@@ -14,6 +14,7 @@ Connections are kept alive, because a TCP handshake per signature costs more tha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -26,19 +27,23 @@ MAX_ANSWER = 256 * 1024
 CONNECT_SECONDS = 3.0
 BUSY_STATUSES = frozenset({408, 425, 429})
 TEXT_LIMIT = 500
+MAX_PARTIES = 100
 
 Answer = TypeVar("Answer")
 
 
 class NodeError(Exception):
-    """Why one node's answer is missing; `code` is the node's own where it gave one."""
+    """Why one node's answer is missing; `code` is the node's own where it gave one, `parties` whom it would avoid."""
 
-    def __init__(self, message: str, code: str = "", hint: str = "", status: int = 0) -> None:
+    def __init__(
+        self, message: str, *, code: str = "", hint: str = "", status: int = 0, parties: Sequence[int] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.hint = hint
         self.status = status
+        self.parties = tuple(parties)
 
 
 class NodeDown(NodeError):
@@ -61,6 +66,7 @@ class _ErrorBody(msgspec.Struct):
     code: str
     message: str = ""
     hint: str = ""
+    parties: list[int] = []
 
 
 class _ErrorAnswer(msgspec.Struct):
@@ -165,12 +171,16 @@ def _as_error(status: int, content: bytes) -> NodeError:
         given = msgspec.json.decode(content, type=_ErrorAnswer).error
     except (msgspec.DecodeError, RecursionError, ValueError):
         given = _ErrorBody(code=f"http_{status}", message=f"HTTP {status} without an explanation")
-    fields = (_printable(given.message), _printable(given.code)[:64], _printable(given.hint), status)
-    if status in BUSY_STATUSES or status >= 500:
-        return NodeBusy(*fields)
-    if 400 <= status < 500:
-        return NodeRefused(*fields)
-    return NodeGarbage(f"answered with HTTP status {status}")
+    if not 400 <= status < 600:
+        return NodeGarbage(f"answered with HTTP status {status}")
+    kind = NodeBusy if status in BUSY_STATUSES or status >= 500 else NodeRefused
+    return kind(
+        _printable(given.message),
+        code=_printable(given.code)[:64],
+        hint=_printable(given.hint),
+        status=status,
+        parties=given.parties[:MAX_PARTIES],
+    )
 
 
 def _printable(text: str) -> str:

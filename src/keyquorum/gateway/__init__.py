@@ -1,1 +1,1 @@
-"""One HTTPS call from any language: fan-out to nodes and mint relay, without authority."""
+"""The gateway: fan-out of signed requests, and a relay that pays for mints. No authority."""

@@ -1,0 +1,29 @@
+"""`python -m keyquorum.gateway --config gateway.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run the gateway; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m keyquorum.gateway", description="Run a gateway.")
+    parser.add_argument("--config", type=Path, required=True, help="the gateway's settings, gateway.toml")
+    arguments = parser.parse_args()
+    from keyquorum.client.errors import KeyquorumError
+    from keyquorum.gateway.app import run
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        run(arguments.config)
+    except (ValueError, OSError, KeyquorumError) as error:
+        print(f"the gateway cannot run: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
