@@ -41,7 +41,7 @@ class World:
     def address(self) -> bytes:
         return bytes.fromhex(self.account.address[2:])
 
-    def message(self, statement: Statement | None = None, **changes: Any) -> str:
+    def message(self, statement: Statement | None = None, /, **changes: Any) -> str:
         """The SIWE text for `statement`, fields changed as said, with nobody checking them."""
         text = siwe.build_message(statement or self.statement, self.address, "localhost", self.now)
         return replace(siwe.siwe_message.parse(text), **changes).format()

@@ -175,9 +175,7 @@ def test_a_statement_for_another_network_is_refused(world: Any, refused: Callabl
             world.statement.check(other, world.now, lambda block: True)
 
 
-def test_only_a_recent_block_is_accepted_and_the_caller_says_which_are(
-    world: Any, refused: Callable[..., Any]
-) -> None:
+def test_only_a_recent_block_is_accepted_and_the_caller_says_which_are(world: Any, refused: Callable[..., Any]) -> None:
     raw = world.statement.to_json()
     asked: list[str] = []
 

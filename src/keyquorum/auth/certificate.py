@@ -21,7 +21,7 @@ from keyquorum.algebra.curve import Point
 from keyquorum.algebra.strict_json import integer, list_of, text
 from keyquorum.auth import jws
 from keyquorum.auth.encoding import from_hex, read, to_hex
-from keyquorum.auth.errors import AuthError, malformed
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import MAX_ID_BYTES, Proven
 from keyquorum.auth.session_key import SessionKey
 from keyquorum.auth.statement import (
@@ -88,6 +88,7 @@ def certificate_input(statement: Statement, proven: Iterable[Proven]) -> bytes:
     found = sorted(proven)
     if not 1 <= len(found) <= MAX_METHODS or len(set(found)) != len(found):
         raise ValueError(f"a certificate names 1 to {MAX_METHODS} different identities")
+    # 4.1
     claims = {
         "iss": statement.network,
         "sub": statement.session.thumbprint,
@@ -104,6 +105,7 @@ def certificate_input(statement: Statement, proven: Iterable[Proven]) -> bytes:
 
 def digest(signing_input: bytes) -> bytes:
     """Return the 32 bytes that the network key signs."""
+    # 4.2
     return hashlib.sha256(signing_input).digest()
 
 
@@ -117,13 +119,16 @@ def assemble(signing_input: bytes, r: int, s: int) -> str:
 
 def verify(token: object, network: str, network_key: Point, now: int) -> Certificate:
     """Return the certificate in `token`; raise `AuthError` unless it is this network's and valid at `now`."""
+    # 4.3
     parsed = jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=MAX_BYTES)
     _check_signature(parsed, network_key)
+    # 4.4
     certificate = _read(parsed.claims)
     if certificate.network != network:
         raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
     if not 0 < certificate.expires - certificate.issued_at <= MAX_SESSION:
-        raise malformed("bad_certificate", "the certificate is valid for more than 24 hours, or never")
+        raise AuthError("bad_certificate", "the certificate is valid for more than 24 hours, or never", "log in again")
+    # 4.5
     certificate.check_time(now)
     return certificate
 
@@ -138,7 +143,7 @@ def _read(claims: object) -> Certificate:
     fields = read(claims, _CLAIMS, "the certificate")
     session = SessionKey.from_jwk(read(fields["cnf"], {"jwk": dict}, "cnf")["jwk"])
     if fields["sub"] != session.thumbprint:
-        raise malformed("bad_certificate", "sub is not the thumbprint of the session key")
+        raise AuthError("bad_certificate", "sub is not the thumbprint of the session key", "log in again")
     certificate = Certificate(
         network=fields["iss"],
         session=session,

@@ -119,8 +119,11 @@ def method(name: object) -> Method:
 
 async def prove(name: object, proof: object, statement: Statement, context: Context) -> Proven:
     """Verify `proof` with the method called `name`; raise `AuthError` unless it proves an identity for `statement`."""
+    # 2.1
     chosen = method(name)
+    # 2.2
     proven = await chosen.verify(proof, statement, context)
+    # 2.3
     if proven.type != chosen.type_number:
         raise AuthError("wrong_method", "the method proved an identity of another type", "report this as a bug")
     return proven

@@ -64,6 +64,7 @@ def decide(certificate: Certificate, needed: Scope, key: str, finalised: KeyStat
     """
     if not is_key_id(key):
         raise ValueError("a key is named by its token id")
+    # 6.1
     if not certificate.scopes:
         return _deny("identify_only", "this session may only identify its user", "log in with the scopes you need")
     if not covers(certificate.scopes, needed):
@@ -72,8 +73,10 @@ def decide(certificate: Certificate, needed: Scope, key: str, finalised: KeyStat
             f"this session may not {needed.name.lower().replace('_', ' ')}",
             f"log in again asking for scope {int(needed)}",
         )
+    # 6.2
     if certificate.keys != (ALL_KEYS,) and key not in certificate.keys:
         return _deny("key_not_in_session", "this session is not for this key", "log in again naming the key")
+    # 6.3
     if finalised.owner is None or newest.owner is None:
         return _deny("key_unknown", "the key's token does not exist, or not yet finally", "wait, or check the token id")
     for proven in certificate.methods:
@@ -84,9 +87,11 @@ def decide(certificate: Certificate, needed: Scope, key: str, finalised: KeyStat
 
 def _holds(proven: Proven, needed: Scope, finalised: KeyState, newest: KeyState) -> bool:
     """Say whether one identity has the authority at both blocks."""
+    # 6.5
     if finalised.grant_epoch != newest.grant_epoch:
         # No grant spans the change of hands; only somebody who owned the token before and owns it now is left.
         return all(_owns(proven, state) and needed in OWNER_SCOPES for state in (finalised, newest))
+    # 6.4
     return _authorised(proven, needed, finalised) and _authorised(proven, needed, newest)
 
 

@@ -70,14 +70,18 @@ def verify(token: object, certificate: Certificate, network: str, now: int, max_
 
     The certificate must have been verified; its times are checked again, since it may come from a cache.
     """
+    # 5.1
     certificate.check_time(now)
     if certificate.network != network:
         raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
+    # 5.2
     parsed = jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=max_bytes)
     certificate.session.check(parsed.signing_input, parsed.signature)
+    # 5.3
     request = _read(parsed.claims, parsed.payload)
     if parsed.claims["network"] != network:
         raise AuthError("wrong_network", "the request is for another network", "sign it for this network's id")
+    # 5.4
     if request.expires > now + MAX_LIFETIME + CLOCK_SKEW:
         raise AuthError(
             "clock_skew",

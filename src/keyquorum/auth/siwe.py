@@ -48,10 +48,12 @@ class Siwe:
         """Return the account that signed the message for exactly this statement; raise `AuthError` otherwise."""
         fields = read(proof, _PROOF, "the proof")
         signature = from_hex_up_to(fields["signature"], wallet_signature.MAX_SIGNATURE_BYTES, "the signature")
+        # 3.1
         message = siwe_message.parse(fields["message"])
         _check_origin(message, context)
         _check_grant(message, challenge)
         issued_at = _check_times(message, challenge, context.now)
+        # 3.5, 3.6
         by_contract = await wallet_signature.check(message.address, fields["message"].encode(), signature, context)
         if by_contract and challenge.expires - issued_at > MAX_CONTRACT_SESSION:
             raise AuthError(
@@ -107,6 +109,7 @@ def _listing(items: list[str]) -> str:
 
 
 def _check_origin(message: SiweMessage, context: Context) -> None:
+    # 3.2
     if message.domain not in context.domains:
         raise AuthError(
             "wrong_domain",
@@ -119,6 +122,7 @@ def _check_origin(message: SiweMessage, context: Context) -> None:
 
 
 def _check_grant(message: SiweMessage, statement: Statement) -> None:
+    # 3.3
     if message.chain_id != chain_id_of(statement.network):
         raise AuthError("wrong_chain", "the message is for another chain than the network's", _REBUILD)
     if message.nonce != statement.challenge:
@@ -136,6 +140,7 @@ _REBUILD = "build the message from the statement that you send with it"
 
 def _check_times(message: SiweMessage, statement: Statement, now: int) -> int:
     """Return the issued-at time in Unix seconds."""
+    # 3.4
     if message.expiration_time is None or from_time(message.expiration_time) != (statement.expires, True):
         raise AuthError("wrong_expiry", "the message's expiration time is not the statement's", _REBUILD)
     issued_at, _ = from_time(message.issued_at)

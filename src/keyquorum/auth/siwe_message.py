@@ -61,7 +61,7 @@ _URI = re.compile(
 _STATEMENT = re.compile(rf"[{_UNRESERVED}{_SUB_DELIMS}:/?#\[\]@ ]*")
 _REQUEST_ID = re.compile(f"{_PCHAR}*")
 _NONCE = re.compile("[A-Za-z0-9]{8,}")
-_CHAIN_ID = re.compile("[0-9]{1,77}")
+_CHAIN_ID = re.compile("[0-9]{1,78}")
 _SCHEME_PREFIX = re.compile(rf"({_SCHEME})://(.*)")
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?(?:Z|([+-])([0-9]{2}):([0-9]{2}))"

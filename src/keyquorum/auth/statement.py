@@ -68,6 +68,7 @@ class Statement:
     @classmethod
     def from_json(cls, value: object) -> Statement:
         """Parse the JSON object with exactly the seven members; raise `AuthError` for anything else."""
+        # 1.1
         fields = read(value, _RULES, "the statement")
         fields["session"] = SessionKey.from_jwk(fields["session"])
         return cls(**fields | {name: tuple(fields[name]) for name in ("keys", "scopes")})
@@ -87,6 +88,7 @@ class Statement:
     @property
     def challenge(self) -> str:
         """The 64 hex digits that every proof for this statement must contain (spec/auth.md, step 1.2)."""
+        # 1.2
         return tagged_hash(
             Tag.LOGIN_CHALLENGE,
             self.network,
@@ -101,8 +103,10 @@ class Statement:
 
     def check(self, network: str, now: int, is_recent_block: Callable[[str], bool]) -> None:
         """Raise `AuthError` unless the statement is for `network`, in time at `now`, and names a recent block."""
+        # 1.3
         if self.network != network:
             raise AuthError("wrong_network", f"the statement is for another network than {network}", "log in here")
+        # 1.4
         if self.expires <= now:
             raise AuthError("statement_expired", "the statement's expiry has passed", "make a new statement")
         if self.expires > now + MAX_SESSION + CLOCK_SKEW:
@@ -111,6 +115,7 @@ class Statement:
                 "the statement expires more than 24 hours from now",
                 "ask for 24 hours at most, and compare your clock with this node's",
             )
+        # 1.5
         if not is_recent_block(self.block):
             raise AuthError(
                 "block_not_recent",

@@ -20,6 +20,7 @@ from keyquorum.auth.method import At, Context
 from keyquorum.auth.network import address_of, to_checksum
 
 MAX_SIGNATURE_BYTES = 8192
+_BOTH: tuple[At, At] = ("finalized", "latest")
 _MAGIC = bytes.fromhex("1626ba7e")
 _MAGIC_ANSWER = _MAGIC.ljust(32, b"\x00")
 
@@ -53,25 +54,21 @@ async def check(address: bytes, text: bytes, signature: bytes, context: Context)
     account = to_checksum(address)
     if not await context.code(account, "latest"):
         raise refusal
-    data = _is_valid_signature(digest, signature)
-    for at in ("finalized", "latest"):
-        await _check_contract(account, data, at, context)
-    return True
-
-
-async def _check_contract(account: str, data: bytes, at: At, context: Context) -> None:
-    if not await context.code(account, at):
+    if not await context.code(account, "finalized"):
         raise AuthError(
             "wallet_not_final",
             "the contract wallet is not yet in a finalised block",
             "wait until its deployment is final, then log in",
         )
-    if await context.call(account, data, at) != _MAGIC_ANSWER:
-        raise AuthError(
-            "wallet_refused",
-            f"the contract wallet does not accept this signature (asked at the {at} block)",
-            "sign with a current owner of the wallet; after a change of owners wait until it is final",
-        )
+    data = _is_valid_signature(digest, signature)
+    for at in _BOTH:
+        if await context.call(account, data, at) != _MAGIC_ANSWER:
+            raise AuthError(
+                "wallet_refused",
+                f"the contract wallet does not accept this signature (asked at the {at} block)",
+                "sign with a current owner of the wallet; after a change of owners wait until it is final",
+            )
+    return True
 
 
 def _is_valid_signature(digest: bytes, signature: bytes) -> bytes:
