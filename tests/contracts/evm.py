@@ -163,7 +163,7 @@ class RpcChain:
     """Any development chain with the well-known accounts, one block per transaction, and `evm_snapshot`."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._ids = itertools.count(1)
         self._from_block = int(self._rpc("eth_blockNumber"), 16)
         self.chain_id = int(self._rpc("eth_chainId"), 16)
@@ -228,7 +228,7 @@ class RpcChain:
 
     def _rpc(self, method: str, *params: Any) -> Any:
         body = json.dumps({"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}).encode()
-        request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=20) as response:
             reply: Mapping[str, Any] = json.load(response)
         if "error" in reply:
