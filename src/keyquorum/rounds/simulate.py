@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from keyquorum.algebra.rng import SeededRng
@@ -74,22 +75,26 @@ def simulate(
     """
     wire = _Wire(SeededRng(f"simulate {seed}"), tuple(sorted(sessions)), tamper)
     outcome: Outcome[T] = Outcome()
-    for party, session in sessions.items():
-        _act(outcome, wire, party, session, session.start)
-    while wire.flying:
-        to, envelope = wire.take()
-        if losses and wire.below(8) == 0:
-            losses -= 1
-            outcome.lost += 1
-            if retransmit:
+    try:
+        for party, session in sessions.items():
+            _act(outcome, wire, party, session, session.start)
+        while wire.flying:
+            to, envelope = wire.take()
+            if losses and wire.below(8) == 0:
+                losses -= 1
+                outcome.lost += 1
+                if retransmit:
+                    wire.flying.append((to, envelope))
+                continue
+            if duplicates and wire.below(4) == 0:
+                duplicates -= 1
                 wire.flying.append((to, envelope))
-            continue
-        if duplicates and wire.below(4) == 0:
-            duplicates -= 1
-            wire.flying.append((to, envelope))
-        outcome.delivered += 1
-        receive = sessions[to].receive
-        _act(outcome, wire, to, sessions[to], lambda receive=receive, e=envelope: receive(e))  # type: ignore[misc]
+            outcome.delivered += 1
+            _act(outcome, wire, to, sessions[to], partial(sessions[to].receive, envelope))
+    except BaseException:
+        for session in sessions.values():
+            session.close()
+        raise
     return outcome
 
 
