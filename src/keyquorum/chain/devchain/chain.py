@@ -100,8 +100,9 @@ class DevChain:
             self.head, timestamp=timestamp, gas_limit=GAS_LIMIT, mix_hash=keccak(self.head.hash)
         )
 
-    def _seal(self, transaction: Transaction | None = None, edit: Callable[[Any], None] | None = None) -> None:
-        header = self.next_header()
+    def _seal(
+        self, header: Header, transaction: Transaction | None = None, edit: Callable[[Any], None] | None = None
+    ) -> None:
         vm = self._chain.get_vm(header)
         logs: list[Log] = []
         receipt = computation = None
@@ -132,11 +133,11 @@ class DevChain:
     def mine(self, count: int = 1) -> None:
         """Add `count` empty blocks."""
         for _ in range(count):
-            self._seal()
+            self._seal(self.next_header())
 
     def set_balance(self, address: bytes, balance: int) -> None:
         """Give `address` this balance, in a block of its own."""
-        self._seal(edit=lambda state: state.set_balance(address, balance))
+        self._seal(self.next_header(), edit=lambda state: state.set_balance(address, balance))
 
     # -- transactions -------------------------------------------------------------------------------------------------
 
@@ -145,24 +146,26 @@ class DevChain:
         transaction = decode(raw)
         if self.store.block_of_transaction(transaction.hash) is not None:
             raise RpcError(REFUSED, "already known")
-        nonce = self.nonce(transaction.sender)
+        state = self.state(self.head)
+        nonce = int(state.get_nonce(transaction.sender))
         if transaction.nonce < nonce:
             raise RpcError(REFUSED, f"nonce too low: next nonce {nonce}, tx nonce {transaction.nonce}")
         if transaction.nonce > nonce:
             self.waiting.add(transaction)
             return bytes(transaction.hash)
-        self._include(transaction)
+        self._include(transaction, state)
         self._include_waiting(transaction.sender, nonce + 1)
         return bytes(transaction.hash)
 
-    def _include(self, transaction: Transaction) -> None:
-        check_payable(transaction, self.state(self.head), self.next_header().base_fee_per_gas)
-        self._seal(transaction)
+    def _include(self, transaction: Transaction, state: Any) -> None:
+        header = self.next_header()
+        check_payable(transaction, state, header.base_fee_per_gas)
+        self._seal(header, transaction)
 
     def _include_waiting(self, sender: bytes, nonce: int) -> None:
         while (transaction := self.waiting.pop(sender, nonce)) is not None:
             try:
-                self._include(transaction)
+                self._include(transaction, self.state(self.head))
             except RpcError:
                 # Its turn came and it cannot pay: dropped, as a pool would.
                 return

@@ -23,6 +23,7 @@ from eth.vm.chain_context import ChainContext
 from eth.vm.forks.berlin.transactions import calculate_txn_intrinsic_gas_berlin
 from eth.vm.forks.prague import PragueVM
 from eth.vm.forks.prague.blocks import PragueBlockHeader
+from eth.vm.forks.prague.state import PragueState
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 
@@ -44,10 +45,16 @@ class _HeaderDB(ChainDB):  # type: ignore[misc]
         """Keep no transaction and receipt tries: both are stored with their block, and the header has their roots."""
 
 
+class _State(PragueState):  # type: ignore[misc]
+    def set_system_contracts(self) -> None:
+        """Look for no system contracts: genesis has none, and to look costs two trie reads at every call."""
+
+
 class DevVM(PragueVM):  # type: ignore[misc]
     """Prague without a seal."""
 
     consensus_class = NoProofConsensus
+    _state_class = _State
 
 
 class EvmChain(Chain):  # type: ignore[misc]

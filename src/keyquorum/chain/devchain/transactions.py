@@ -20,6 +20,7 @@ from keyquorum.chain.devchain.evm import CHAIN_ID, GAS_LIMIT, DevVM, Transaction
 from keyquorum.chain.rpc import RpcError
 
 MAX_RAW = 128 * 1024
+MAX_DEPTH = 4  # the fields, the access list, its entry, the entry's keys
 MAX_INITCODE = 49_152  # EIP-3860
 WAITING_PER_SENDER = 64
 WAITING_TOTAL = 1024
@@ -45,6 +46,8 @@ def parse(raw: bytes) -> Transaction:
         raise RpcError(REFUSED, "blob transactions (type 3) are not supported by this chain")
     if raw[0] < 0xC0 and raw[0] not in (1, 2, 4):
         raise RpcError(REFUSED, f"transaction type {raw[0]} not supported")
+    if _nests_too_deep(raw, 0 if raw[0] >= 0xC0 else 1):
+        raise RpcError(INVALID, "malformed transaction")
     try:
         transaction = DevVM.get_transaction_builder().decode(raw)
         exact = transaction.encode() == raw
@@ -53,6 +56,27 @@ def parse(raw: bytes) -> Transaction:
     if not exact:
         raise RpcError(INVALID, "malformed transaction: not canonically encoded")
     return transaction
+
+
+def _nests_too_deep(raw: bytes, position: int) -> bool:
+    """Tell whether lists lie deeper in each other than in any transaction; the recursive decoder would take seconds."""
+    ends: list[int] = []
+    while position < len(raw):
+        while ends and position >= ends[-1]:
+            ends.pop()
+        prefix = raw[position]
+        base = 0xC0 if prefix >= 0xC0 else 0x80
+        size, position = max(prefix - base, 0), position + 1
+        if size > 55:
+            length_end = position + size - 55
+            size, position = int.from_bytes(raw[position:length_end], "big"), length_end
+        if prefix < 0xC0:
+            position += size
+            continue
+        ends.append(position + size)
+        if len(ends) > MAX_DEPTH:
+            return True
+    return False
 
 
 def transaction_type(transaction: Transaction) -> int:
