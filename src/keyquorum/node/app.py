@@ -159,7 +159,7 @@ class Node:
     async def _start_api(self) -> None:
         config = self._config.api
         app = api.make_app(self, config.max_body, self._config.limits.requests_per_second)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=2.0)
         await runner.setup()
         self._stopping.append(runner.cleanup)
         site = web.TCPSite(runner, config.host, config.port, ssl_context=_api_tls(config.tls_cert, config.tls_key))

@@ -1,0 +1,92 @@
+"""Repeats cost nothing and change nothing; a used id is used."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from keyquorum.node import attempts as module
+from keyquorum.node.attempts import Attempts
+from keyquorum.node.problem import ApiError
+
+
+class Counting:
+    def __init__(self, fail: bool = False) -> None:
+        self.calls = 0
+        self.fail = fail
+
+    async def __call__(self) -> dict[str, int]:
+        self.calls += 1
+        await asyncio.sleep(0)
+        if self.fail:
+            raise ApiError(503, "run_failed", "no", "again")
+        return {"call": self.calls}
+
+
+async def ask(table: Attempts, make: Counting, payload: bytes = b"p", attempt: int = 0, **times: int) -> object:
+    times = {"until": 100, "now": 0} | times
+    return await table.once("owner", "id", payload, attempt, make=make, **times)
+
+
+async def test_a_repeat_gets_the_same_answer_without_a_second_run() -> None:
+    table, make = Attempts(), Counting()
+    assert await ask(table, make) == await ask(table, make) == {"call": 1}
+
+
+async def test_repeats_at_the_same_time_share_one_run() -> None:
+    table, make = Attempts(), Counting()
+    assert await asyncio.gather(*(ask(table, make) for _ in range(10))) == [{"call": 1}] * 10
+
+
+async def test_a_failed_attempt_stays_failed_and_the_next_attempt_is_a_new_run() -> None:
+    table, failing, good = Attempts(), Counting(fail=True), Counting()
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await ask(table, failing)
+    assert failing.calls == 1
+    assert await ask(table, good, attempt=1) == {"call": 1}
+
+
+async def test_an_id_cannot_be_used_for_something_else() -> None:
+    table, make = Attempts(), Counting()
+    await ask(table, make)
+    with pytest.raises(ApiError) as refused:
+        await ask(table, make, payload=b"other")
+    assert (refused.value.status, refused.value.code, make.calls) == (409, "request_id_used", 1)
+
+
+async def test_entries_live_as_long_as_the_request_can_be_sent() -> None:
+    table, make = Attempts(), Counting()
+    await ask(table, make)
+    await ask(table, make, payload=b"other", now=101, until=200)
+    assert len(table) == 1
+
+
+async def test_one_session_cannot_fill_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENTRIES_PER_OWNER", 3)
+    table, make = Attempts(), Counting()
+    for k in range(3):
+        await table.once("owner", str(k), b"", 0, until=100, now=0, make=make)
+    with pytest.raises(ApiError) as refused:
+        await table.once("owner", "3", b"", 0, until=100, now=0, make=make)
+    assert refused.value.status == 429
+    await table.once("somebody else", "3", b"", 0, until=100, now=0, make=make)
+
+
+async def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENTRIES", 2)
+    table, make = Attempts(), Counting()
+    for k in range(2):
+        await table.once(str(k), "id", b"", 0, until=100, now=0, make=make)
+    with pytest.raises(ApiError):
+        await table.once("2", "id", b"", 0, until=100, now=0, make=make)
+
+
+async def test_a_caller_that_hangs_up_does_not_end_the_run() -> None:
+    table, make = Attempts(), Counting()
+    first = asyncio.create_task(ask(table, make))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert await ask(table, make) == {"call": 1}
