@@ -180,7 +180,9 @@ class Node:
             except Exception as error:
                 # This loop is what keeps a node alive for months: it must outlive a fault in one round of it.
                 log.error("unexpected", type=type(error).__name__)
-            await asyncio.sleep(self._config.chain.poll_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._minting.progress.wait(), self._config.chain.poll_seconds)
+            self._minting.progress.clear()
 
     def _take_membership(self, membership: Membership) -> None:
         if self.me not in membership.members or not membership.epoch:

@@ -23,7 +23,6 @@ PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Finality = Literal["finalized", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
-FINALITY_WORDS = ("finalized", "latest")
 
 
 class ConfigError(ValueError):
@@ -222,7 +221,7 @@ def dump_default(
     data_dir: str = "data",
     party: int | None = None,
     api_host: str = "127.0.0.1",
-    api_port: int = 8545 + 100,
+    api_port: int = 8645,
     api_url: str = "",
     mesh_host: str = "127.0.0.1",
     mesh_port: int = 9645,
@@ -231,6 +230,7 @@ def dump_default(
     passphrase_file: str | None = None,
     key_file: str | None = None,
     domains: Sequence[str] = ("localhost",),
+    poll_seconds: float = 1.0,
 ) -> str:
     """Return the text of a documented `node.toml`; what it says is what `load` reads back.
 
@@ -247,7 +247,7 @@ def dump_default(
         mesh_host=_quote(mesh_host), mesh_port=mesh_port,
         rpc=", ".join(map(_quote, rpc)), router=_quote(router),
         finality=finality if isinstance(finality, int) else _quote(finality),
-        keys=keys, domains=", ".join(map(_quote, domains)),
+        keys=keys, domains=", ".join(map(_quote, domains)), poll_seconds=poll_seconds,
     )  # fmt: skip
     parse(tomllib.loads(text), Path("node.toml"))
     return text
@@ -282,7 +282,7 @@ port = {mesh_port}
 rpc = [{rpc}]  # the first that answers is used; run your own
 router = {router}   # PubkeyRouter: names the network; the other contracts are found from it
 finality = {finality}        # "finalized", "latest" (development chains only), or a depth in blocks
-poll_seconds = 1.0
+poll_seconds = {poll_seconds}
 
 [keys]                        # exactly one: where the key that opens the store comes from
 {keys}

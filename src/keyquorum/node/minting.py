@@ -117,7 +117,10 @@ class Minting:
         low: int,
         dkg_seconds: float = 120.0,
     ) -> None:
-        """`notify(peer, topic, reference, payload)` sends a notice; `low` is when the pool on the chain is refilled."""
+        """`notify(peer, topic, reference, payload)` sends a notice; `low` is when the pool on the chain is refilled.
+
+        `progress` is set whenever there is something new to act on, so that nobody waits for the next poll.
+        """
         self.me = me
         self._view = view
         self._keys = keys
@@ -133,7 +136,8 @@ class Minting:
         self._nonces: dict[bytes, tuple[Proposal, bytes]] = {}
         self._ceremony: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._genesis_at = 0.0
+        self._genesis_at = -GENESIS_RETRY_SECONDS
+        self.progress = asyncio.Event()
 
     # -- what runs by itself --------------------------------------------
 
@@ -153,6 +157,7 @@ class Minting:
         for public_keys in self._keys.pending_batches().values():
             if network_key is not None and network_key.to_bytes() in public_keys:
                 await self._keys.activate([id_of(network_key.to_bytes())])
+                self.progress.set()
             elif await self._is_registered(public_keys[0]):
                 await self._keys.activate([id_of(public_key) for public_key in public_keys])
 
@@ -197,6 +202,7 @@ class Minting:
         router = self._view.addresses["PubkeyRouter"]
         await self._sender.send(router, interface("PubkeyRouter").encode(function, *arguments))
         await self._view.refresh()
+        self.progress.set()
 
     # -- a ceremony --------------------------------------------
 
@@ -230,6 +236,7 @@ class Minting:
         party = self._party(membership, confirmation)
         await self._runner.run(party, dkg.confirm(party, pending), self._dkg_seconds, in_thread=True)
         await self._keys.confirm(sid, proposal.purpose)
+        self.progress.set()
         log.info("keys made", purpose=proposal.purpose, keys=proposal.size, seconds=round(time.monotonic() - began, 3))
 
     def _party(self, membership: Membership, sid: bytes) -> Party:
