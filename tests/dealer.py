@@ -10,10 +10,12 @@ from keyquorum.algebra.field import Q, random_scalar, random_scalars
 from keyquorum.algebra.polynomial import evaluate
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.protocols.correlations import Inventory
-from keyquorum.protocols.key_share import KeyShare
+from keyquorum.protocols.dkg import generate
+from keyquorum.protocols.key_share import KeyShare, PendingKeys
 from keyquorum.protocols.sign import SignatureShares, sign
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import Session
+from keyquorum.rounds.simulate import simulate
 
 SID = bytes(range(32))
 DIGEST = b"\x11" * 32
@@ -104,3 +106,10 @@ def signing_sessions(
     sid: bytes = SID,
 ) -> dict[int, Session[SignatureShares]]:
     return sessions_of(signers, lambda p: sign(p, keys[p.me], list(digests), inventories[p.me]), seed, sid)
+
+
+def make_keys(n: int, t: int, batch: int = 1, seed: int | str = 0) -> dict[int, PendingKeys]:
+    """Real key generation by n honest parties."""
+    outcome = simulate(sessions_of(range(1, n + 1), lambda p: generate(p, t, batch), seed), seed)
+    assert not outcome.errors
+    return outcome.results
