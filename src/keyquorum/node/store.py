@@ -121,7 +121,7 @@ class Store:
     def __init__(self, folder: Path, source: KeySource, cached: int = 1024) -> None:
         """Open the store in `folder`; raises `StoreError`, `WrongKey`. At most `cached` shares stay decrypted."""
         self._path = folder / FILE
-        self._lock_file = _hold(folder)
+        self._lock_file: int | None = (lock := _hold(folder))
         try:
             if not self._path.exists():
                 raise StoreError(f"{folder}: no store here: run `keyquorum node init` first")
@@ -130,7 +130,7 @@ class Store:
             rows = self._reader.execute("SELECT token_id, epoch FROM quarantine").fetchall()
             self._writer = Writer(lambda: connect(self._path))
         except BaseException as error:
-            os.close(self._lock_file)
+            os.close(lock)
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"{self._path}: cannot be opened: {error}") from None
             raise
@@ -173,10 +173,12 @@ class Store:
 
     def close(self) -> None:
         """Commit what waits, close the file and forget decrypted shares."""
-        self._writer.close()
-        self._reader.close()
-        self._cache.clear()
-        os.close(self._lock_file)
+        if self._lock_file is not None:
+            self._writer.close()
+            self._reader.close()
+            self._cache.clear()
+            os.close(self._lock_file)
+            self._lock_file = None
 
     # Key shares
 
