@@ -258,10 +258,10 @@ def _accept(pending: PendingBatch, rows: ReceiverRows, reply: bytes) -> Receiver
         halves[:, :, _MASK_COLUMN] = beta[part]
         combine = np.concatenate((_combine(theta), minus_eta[part, :, None]), axis=2)
         expected.append(_mus(rows.pad_key, part.start, combine, halves))
-        # 2.6
+        # 2.5
         d += gadget().dot(halves[:, :, : 2 * HALVES])
         chi += gadget().dot_bits(halves[:, :, _MASK_COLUMN])
-    # 2.5
+    # 2.6
     if not hmac.compare_digest(b"".join(expected), mu):
         raise Blame({sender}, "multiplication check", burn="batch")
     return ReceiverBatch(batch, size, chi, [row[0] for row in d], [row[1] for row in d])

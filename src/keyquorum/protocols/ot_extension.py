@@ -309,6 +309,7 @@ class PadHash:
         tweaks = scratch("PadHash.tweaks", blocks[1:], np.uint64)
         tweaks[..., 0] = _first_tweak_words(positions)
         tweaks[..., 1] = np.arange(first, first + batch, dtype=np.uint64)[:, None, None]
+        # 3.1
         inner = self._permute("inner", rows)
         repeated = scratch("PadHash.repeated", blocks, np.uint64)
         # One 16-byte block is copied as one complex number: numpy has no wider integers.
@@ -328,6 +329,7 @@ class PadHash:
 
 @cache
 def _first_tweak_words(positions: int) -> Words:
-    words = 8 * np.arange(positions, dtype=np.uint64)[:, None] + np.arange(PadHash.BLOCKS, dtype=np.uint64)
+    words: Words = np.arange(positions, dtype=np.uint64)[:, None] << np.uint64(3)
+    words = words | np.arange(PadHash.BLOCKS, dtype=np.uint64)
     words.flags.writeable = False
     return words
