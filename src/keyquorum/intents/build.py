@@ -123,7 +123,7 @@ def typed_data_intent(typed_data: Mapping[str, Any]) -> dict[str, Any]:
         if len(roots) != 1:
             raise eip712.bad("the primary type does not follow from the types", "give primaryType")
         data["primaryType"] = roots[0]
-    wanted = used.get(data["primaryType"], set()) | {eip712.DOMAIN}
+    wanted = used.get(str(data["primaryType"]), set()) | {eip712.DOMAIN}
     data["types"] = {name: members for name, members in types.items() if name in wanted}
     return _checked(evm_typed_data.KIND, typed_data=data)
 

@@ -199,6 +199,7 @@ _FUNCTIONS: dict[str, Callable[[Words, str], Asked]] = {
     "removePermittedAuthMethodScope(uint256,uint256,bytes,uint256)": _permissions,
     "removePermittedAction(uint256,bytes)": _permissions,
     "removePermittedAddress(uint256,address)": _permissions,
+    "grantAtMint(uint256,(uint256,bytes,bytes)[],uint256[][])": _permissions,
     "batchAddRemoveAuthMethods(uint256,uint256[],bytes[],bytes[],uint256[][],uint256[],bytes[])": _permissions,
 }
 _BY_SELECTOR = {keccak(function.encode())[:4]: (function, reader) for function, reader in _FUNCTIONS.items()}

@@ -41,7 +41,7 @@ def read(intent: Mapping[str, Any], _: int | None) -> Intent:
         parts = [f"signs {fingerprint(content)}, that are no text", f"beginning 0x{content[:16].hex()}"]
     else:
         login, parts = _login(shown)
-        parts.append(f"signs the message {quoted(shown, 100)}")
+        parts.append(f"signs the message {quoted(shown, 40 if login else 100)}")
     details = {"bytes": "0x" + content.hex(), "text": shown, "login": login, "warnings": ["login"] if login else []}
     return Intent(KIND, digest, one_line(parts, digest), PERSONAL_MESSAGE, details)
 

@@ -20,7 +20,7 @@ from keyquorum.algebra.strict_json import Rules, hex_bytes
 from keyquorum.intents import evm_calls, rlp
 from keyquorum.intents.intent import TRANSACTION, BadIntent, Intent, check_chain
 from keyquorum.intents.read_fields import read_fields
-from keyquorum.intents.show import address, coins, fingerprint, one_line
+from keyquorum.intents.show import address, coins, fingerprint, one_line, short
 
 KIND = "evm-transaction"
 MAX_BYTES = 128 * 1024  # what nodes of Ethereum relay
@@ -277,12 +277,13 @@ def _delegations(transaction: Transaction) -> list[str]:
     entries = transaction.authorizations
     if not entries:
         return []
-    first = entries[0]
+    # The authority signed for itself and is mostly the sender, so its ends will do; the code is what is dangerous.
+    first, authority = entries[0], short(entries[0].authority)
     everywhere = " ON EVERY CHAIN" if any(entry.chain_id == 0 for entry in entries) else ""
     if len(entries) == 1 and not any(first.code):
-        return [f"ENDS THE DELEGATION of {address(first.authority)}{everywhere}"]
+        return [f"ENDS THE DELEGATION of {authority}{everywhere}"]
     verb = "DELEGATES ACCOUNT" if len(entries) == 1 else f"DELEGATES {len(entries)} ACCOUNTS, first"
-    return [f"{verb} {address(first.authority)} to {address(first.code)}{everywhere}"]
+    return [f"{verb} {authority} to {address(first.code)}{everywhere}"]
 
 
 def _details(transaction: Transaction, call: evm_calls.Call | None) -> dict[str, Any]:

@@ -33,6 +33,12 @@ def address(raw: bytes) -> str:
     return "0x" + "".join(c.upper() if m >= "8" else c for c, m in zip(digits, mask, strict=False))
 
 
+def short(raw: bytes) -> str:
+    """Return the ends of an address: for one whose exact value nobody could use to cheat."""
+    whole = address(raw)
+    return f"{whole[:8]}...{whole[-6:]}"
+
+
 def coins(wei: int, chain_id: int) -> str:
     """Return `wei` in coins of 10^18, with every digit and no others, and the coin's name."""
     whole, rest = divmod(wei, 10**18)
