@@ -209,7 +209,7 @@ class RpcChain:
         return int(self._rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
 
     def advance(self, seconds: int) -> None:
-        self._rpc("evm_increaseTime", seconds)
+        self._rpc("evm_setNextBlockTimestamp", self.time() + seconds)
         self._rpc("evm_mine")
 
     def snapshot(self) -> Any:

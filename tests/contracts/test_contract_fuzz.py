@@ -18,7 +18,7 @@ from keyquorum.algebra.field import Q
 from keyquorum.chain.contracts import Reverted, checksum, eth_address, key_batch_digest, token_id
 
 # The deadline is off because the machine's load must not decide a test.
-quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 P = 2**256 - 2**32 - 977
 
 
@@ -295,7 +295,7 @@ def run_ledger(examples: int, steps: int) -> None:
 
 
 def test_no_order_of_actions_loses_a_key_or_keeps_a_grant_alive():
-    run_ledger(examples=10, steps=25)
+    run_ledger(examples=6, steps=25)
 
 
 @pytest.mark.soak

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
@@ -22,22 +20,11 @@ def token(world: World) -> int:
     return world.mint()
 
 
-def permit(world: World, token: int, kind: int, identity: bytes, scopes: Any = (), pubkey: bytes = b"", **more: Any):
-    account = more.get("account", world.user)
-    return world.permissions.send(
-        "addPermittedAuthMethod", token, (kind, identity, pubkey), list(scopes), account=account
-    )
-
-
-def authorisation(world: World, token: int, kind: int, identity: bytes) -> Any:
-    return world.permissions.read("authorisation", token, kind, identity)
-
-
 # ----------------------------------------------------------------------------------------------------------- granting
 
 
 def test_a_permitted_method_is_seen_by_every_view(world, token):
-    permit(world, token, WEBAUTHN, PASSKEY, [1, 4], COSE)
+    world.permit(token, WEBAUTHN, PASSKEY, [1, 4], COSE)
     read = world.permissions.read
     assert read("getPermittedAuthMethods", token) == [(WEBAUTHN, PASSKEY, COSE)]
     assert read("isPermittedAuthMethod", token, WEBAUTHN, PASSKEY) is True
@@ -53,21 +40,21 @@ def test_a_permitted_method_is_seen_by_every_view(world, token):
 
 
 def test_one_call_tells_a_node_all_it_needs(world, token):
-    permit(world, token, WEBAUTHN, PASSKEY, [1, 5])
-    found = authorisation(world, token, WEBAUTHN, PASSKEY)
+    world.permit(token, WEBAUTHN, PASSKEY, [1, 5])
+    found = world.authorisation(token, WEBAUTHN, PASSKEY)
     assert found == (world.user.address.lower(), True, 1 << 1 | 1 << 5, 1, public_key(1000))
     assert found._fields == ("owner", "permitted", "scopes", "grantEpoch", "pubkey")
-    assert authorisation(world, token, GOOGLE, PASSKEY)[1:4] == (False, 0, 1)
+    assert world.authorisation(token, GOOGLE, PASSKEY)[1:4] == (False, 0, 1)
 
 
 @pytest.mark.parametrize("token", [0, 1, 2**256 - 1, token_id(public_key(5))])
 def test_that_call_never_reverts(world, token):
     for kind, identity in ((0, b""), (ADDRESS, b"\1" * 20), (2**256 - 1, b"x" * 1000)):
-        assert authorisation(world, token, kind, identity) == (ZERO_ADDRESS, False, 0, 0, b"")
+        assert world.authorisation(token, kind, identity) == (ZERO_ADDRESS, False, 0, 0, b"")
 
 
 def test_that_call_shows_a_key_in_the_pool_as_certified_but_unowned(world):
-    assert authorisation(world, token_id(public_key(1000)), ADDRESS, b"\1" * 20) == (
+    assert world.authorisation(token_id(public_key(1000)), ADDRESS, b"\1" * 20) == (
         ZERO_ADDRESS,
         False,
         0,
@@ -82,12 +69,12 @@ def test_method_ids_are_those_of_existing_clients(world):
 
 
 def test_a_method_without_scopes_is_permitted_and_may_do_nothing(world, token):
-    permit(world, token, GOOGLE, PASSKEY)
-    assert authorisation(world, token, GOOGLE, PASSKEY)[1:3] == (True, 0)
+    world.permit(token, GOOGLE, PASSKEY)
+    assert world.authorisation(token, GOOGLE, PASSKEY)[1:3] == (True, 0)
 
 
 def test_adding_a_method_is_announced_with_its_own_type_and_id(world, token):
-    events = world.permissions.events(permit(world, token, WEBAUTHN, PASSKEY, [1, 2], COSE))
+    events = world.permissions.events(world.permit(token, WEBAUTHN, PASSKEY, [1, 2], COSE))
     identity = {"tokenId": token, "authMethodType": WEBAUTHN, "id": PASSKEY}
     assert events == [
         {"event": "PermittedAuthMethodAdded", "args": identity | {"userPubkey": COSE}},
@@ -97,7 +84,7 @@ def test_adding_a_method_is_announced_with_its_own_type_and_id(world, token):
 
 
 def test_removing_is_announced_with_its_own_type_and_id(world, token):
-    permit(world, token, WEBAUTHN, PASSKEY, [3])
+    world.permit(token, WEBAUTHN, PASSKEY, [3])
     send, identity = world.permissions.send, {"tokenId": token, "authMethodType": WEBAUTHN, "id": PASSKEY}
     scope = send("removePermittedAuthMethodScope", token, WEBAUTHN, PASSKEY, 3, account=world.user)
     assert world.permissions.events(scope) == [
@@ -115,8 +102,8 @@ def test_addresses_and_actions_are_methods_of_their_own_types(world, token):
     assert read("getPermittedActions", token) == [CID]
     assert read("isPermittedAction", token, CID) is True
     assert read("isPermittedAddress", token, world.other.address) is True
-    assert authorisation(world, token, ADDRESS, address_id(world.other))[2] == 1 << 1
-    assert authorisation(world, token, ACTION, CID)[2] == 1 << 2
+    assert world.authorisation(token, ADDRESS, address_id(world.other))[2] == 1 << 1
+    assert world.authorisation(token, ACTION, CID)[2] == 1 << 2
     send("removePermittedAddress", token, world.other.address, account=world.user)
     send("removePermittedAction", token, CID, account=world.user)
     assert [checksum(a) for a in read("getPermittedAddresses", token)] == [world.user.address]
@@ -127,16 +114,16 @@ def test_addresses_and_actions_are_methods_of_their_own_types(world, token):
 
 def test_the_owner_is_a_permitted_address_without_being_granted_anything(world, token):
     assert world.permissions.read("isPermittedAddress", token, world.user.address) is True
-    assert authorisation(world, token, ADDRESS, address_id(world.user))[1:3] == (False, 0)
+    assert world.authorisation(token, ADDRESS, address_id(world.user))[1:3] == (False, 0)
 
 
 def test_the_owner_grants_raw_digests_to_himself_explicitly(world, token):
     world.permissions.send("addPermittedAddress", token, world.user.address, [5], account=world.user)
-    assert authorisation(world, token, ADDRESS, address_id(world.user))[1:3] == (True, 1 << 5)
+    assert world.authorisation(token, ADDRESS, address_id(world.user))[1:3] == (True, 1 << 5)
 
 
 def test_scopes_are_added_and_removed_one_by_one(world, token):
-    permit(world, token, GOOGLE, PASSKEY, [1])
+    world.permit(token, GOOGLE, PASSKEY, [1])
     for name, scope, bitmap in (
         ("addPermittedAuthMethodScope", 255, 1 << 255 | 2),
         ("addPermittedAuthMethodScope", 255, 1 << 255 | 2),
@@ -145,12 +132,18 @@ def test_scopes_are_added_and_removed_one_by_one(world, token):
         ("removePermittedAuthMethodScope", 255, 0),
     ):
         world.permissions.send(name, token, GOOGLE, PASSKEY, scope, account=world.user)
-        assert authorisation(world, token, GOOGLE, PASSKEY)[1:3] == (True, bitmap)
+        assert world.authorisation(token, GOOGLE, PASSKEY)[1:3] == (True, bitmap)
 
 
 def test_the_same_scope_twice_is_one_scope_and_one_event(world, token):
-    receipt = permit(world, token, GOOGLE, PASSKEY, [7, 7])
+    receipt = world.permit(token, GOOGLE, PASSKEY, [7, 7])
     assert len(world.permissions.events(receipt)) == 2
+
+
+def test_changing_nothing_announces_nothing(world, token):
+    world.permit(token, GOOGLE, PASSKEY, [1])
+    for name, scope in (("addPermittedAuthMethodScope", 1), ("removePermittedAuthMethodScope", 2)):
+        assert world.permissions.send(name, token, GOOGLE, PASSKEY, scope, account=world.user).logs == []
 
 
 # ------------------------------------------------------------------------------------------------------------ refusing
@@ -159,8 +152,8 @@ def test_the_same_scope_twice_is_one_scope_and_one_event(world, token):
 @pytest.mark.parametrize("scope", [0, 256, 2**256 - 1])
 def test_scopes_outside_1_to_255_are_refused(world, token, reverts, scope):
     with reverts("BadScope", scope):
-        permit(world, token, GOOGLE, PASSKEY, [1, scope])
-    permit(world, token, GOOGLE, PASSKEY)
+        world.permit(token, GOOGLE, PASSKEY, [1, scope])
+    world.permit(token, GOOGLE, PASSKEY)
     for name in ("addPermittedAuthMethodScope", "removePermittedAuthMethodScope"):
         with reverts("BadScope", scope):
             world.permissions.send(name, token, GOOGLE, PASSKEY, scope, account=world.user)
@@ -169,7 +162,7 @@ def test_scopes_outside_1_to_255_are_refused(world, token, reverts, scope):
 
 
 def test_at_most_256_scopes_are_listed(world, token, reverts):
-    permit(world, token, GOOGLE, PASSKEY, [255])
+    world.permit(token, GOOGLE, PASSKEY, [255])
     assert world.permissions.read("getPermittedAuthMethodScopes", token, GOOGLE, PASSKEY, 256)[255] is True
     assert world.permissions.read("getPermittedAuthMethodScopes", token, GOOGLE, PASSKEY, 0) == []
     with reverts("BadScope", 257):
@@ -191,19 +184,19 @@ def test_at_most_256_scopes_are_listed(world, token, reverts):
 )
 def test_a_method_that_could_mean_something_else_is_refused(world, token, reverts, kind, identity, pubkey):
     with reverts("BadAuthMethod"):
-        permit(world, token, kind, identity, [1], pubkey)
+        world.permit(token, kind, identity, [1], pubkey)
 
 
 def test_the_largest_method_is_accepted(world, token):
-    permit(world, token, 2**256 - 1, b"x" * 256, [], b"k" * 1024)
+    world.permit(token, 2**256 - 1, b"x" * 256, [], b"k" * 1024)
     assert world.permissions.read("getPermittedAuthMethods", token) == [(2**256 - 1, b"x" * 256, b"k" * 1024)]
 
 
 def test_a_method_is_added_once(world, token, reverts):
-    permit(world, token, GOOGLE, PASSKEY, [1])
+    world.permit(token, GOOGLE, PASSKEY, [1])
     with reverts("AlreadyPermitted"):
-        permit(world, token, GOOGLE, PASSKEY, [2])
-    assert authorisation(world, token, GOOGLE, PASSKEY)[2] == 1 << 1
+        world.permit(token, GOOGLE, PASSKEY, [2])
+    assert world.authorisation(token, GOOGLE, PASSKEY)[2] == 1 << 1
 
 
 def test_withdrawing_what_was_never_permitted_is_an_error(world, token, reverts):
@@ -278,125 +271,37 @@ def test_lists_of_different_lengths_are_refused(world, token, reverts):
 
 
 def test_removing_a_method_removes_its_scopes_and_adding_it_again_does_not_revive_them(world, token):
-    permit(world, token, WEBAUTHN, PASSKEY, [1, 5], COSE)
+    world.permit(token, WEBAUTHN, PASSKEY, [1, 5], COSE)
     world.permissions.send("removePermittedAuthMethod", token, WEBAUTHN, PASSKEY, account=world.user)
-    assert authorisation(world, token, WEBAUTHN, PASSKEY)[1:3] == (False, 0)
+    assert world.authorisation(token, WEBAUTHN, PASSKEY)[1:3] == (False, 0)
     assert world.permissions.read("isPermittedAuthMethodScopePresent", token, WEBAUTHN, PASSKEY, 5) is False
     assert world.permissions.read("getTokenIdsForAuthMethod", WEBAUTHN, PASSKEY) == []
-    permit(world, token, WEBAUTHN, PASSKEY, [2])
-    assert authorisation(world, token, WEBAUTHN, PASSKEY)[1:3] == (True, 1 << 2)
+    world.permit(token, WEBAUTHN, PASSKEY, [2])
+    assert world.authorisation(token, WEBAUTHN, PASSKEY)[1:3] == (True, 1 << 2)
     assert world.permissions.read("getUserPubkeyForAuthMethod", token, WEBAUTHN, PASSKEY) == b""
 
 
 def test_removing_one_of_several_methods_leaves_the_others(world, token):
     for number in range(4):
-        permit(world, token, GOOGLE, bytes([number]) * 32, [number + 1])
+        world.permit(token, GOOGLE, bytes([number]) * 32, [number + 1])
     world.permissions.send("removePermittedAuthMethod", token, GOOGLE, b"\1" * 32, account=world.user)
     left = world.permissions.read("getPermittedAuthMethods", token)
     assert {method.id[0] for method in left} == {0, 2, 3}
-    assert [authorisation(world, token, GOOGLE, bytes([n]) * 32).scopes for n in range(4)] == [2, 0, 8, 16]
+    assert [world.authorisation(token, GOOGLE, bytes([n]) * 32).scopes for n in range(4)] == [2, 0, 8, 16]
 
 
 def test_a_batch_adds_and_removes_in_one_transaction(world, token):
-    permit(world, token, GOOGLE, PASSKEY, [1])
+    world.permit(token, GOOGLE, PASSKEY, [1])
     arguments = [[WEBAUTHN, ACTION], [PASSKEY, CID], [COSE, b""], [[1, 2], []], [GOOGLE], [PASSKEY]]
     world.permissions.send("batchAddRemoveAuthMethods", token, *arguments, account=world.user)
     methods = world.permissions.read("getPermittedAuthMethods", token)
     assert sorted(methods) == [(ACTION, CID, b""), (WEBAUTHN, PASSKEY, COSE)]
-    assert authorisation(world, token, WEBAUTHN, PASSKEY).scopes == 6
+    assert world.authorisation(token, WEBAUTHN, PASSKEY).scopes == 6
 
 
 def test_a_batch_happens_whole_or_not_at_all(world, token, reverts):
-    permit(world, token, GOOGLE, PASSKEY, [1])
+    world.permit(token, GOOGLE, PASSKEY, [1])
     with reverts("NotPermitted"):
         arguments = [[WEBAUTHN], [PASSKEY], [COSE], [[1]], [GOOGLE, ACTION], [PASSKEY, CID]]
         world.permissions.send("batchAddRemoveAuthMethods", token, *arguments, account=world.user)
     assert world.permissions.read("getPermittedAuthMethods", token) == [(GOOGLE, PASSKEY, b"")]
-
-
-# ------------------------------------------------------------------------------------------------------------ transfer
-
-
-def everything(world: World, token: int) -> None:
-    permit(world, token, WEBAUTHN, PASSKEY, [1, 5], COSE)
-    world.permissions.send("addPermittedAddress", token, world.third.address, [1, 6], account=world.user)
-    world.permissions.send("addPermittedAddress", token, world.user.address, [5], account=world.user)
-    world.permissions.send("addPermittedAction", token, CID, [1], account=world.user)
-
-
-def assert_nothing_granted(world: World, token: int) -> None:
-    read = world.permissions.read
-    assert read("getPermittedAuthMethods", token) == []
-    assert read("getPermittedActions", token) == []
-    assert read("isPermittedAction", token, CID) is False
-    assert read("isPermittedAddress", token, world.third.address) is False
-    assert read("getTokenIdsForAuthMethod", WEBAUTHN, PASSKEY) == []
-    assert read("getPKPPubKeysByAuthMethod", WEBAUTHN, PASSKEY) == []
-    assert read("getUserPubkeyForAuthMethod", token, WEBAUTHN, PASSKEY) == b""
-    assert read("getPermittedAuthMethodScopes", token, WEBAUTHN, PASSKEY, 8) == [False] * 8
-    for kind, identity in (
-        (WEBAUTHN, PASSKEY),
-        (ACTION, CID),
-        (ADDRESS, address_id(world.third)),
-        (ADDRESS, address_id(world.user)),
-    ):
-        assert authorisation(world, token, kind, identity)[1:3] == (False, 0)
-
-
-def test_a_transfer_voids_every_grant_of_the_former_owner(world, token):
-    everything(world, token)
-    world.nft.send("transferFrom", world.user.address, world.other.address, token, account=world.user)
-    assert_nothing_granted(world, token)
-    assert [checksum(a) for a in world.permissions.read("getPermittedAddresses", token)] == [world.other.address]
-    assert world.permissions.read("isPermittedAddress", token, world.user.address) is False
-
-
-def test_grants_do_not_come_back_with_the_token(world, token):
-    everything(world, token)
-    world.nft.send("transferFrom", world.user.address, world.other.address, token, account=world.user)
-    world.nft.send("transferFrom", world.other.address, world.user.address, token, account=world.other)
-    assert_nothing_granted(world, token)
-
-
-def test_the_new_owner_grants_afresh(world, token):
-    everything(world, token)
-    world.nft.send("transferFrom", world.user.address, world.other.address, token, account=world.user)
-    permit(world, token, WEBAUTHN, PASSKEY, [2], b"other", account=world.other)
-    assert authorisation(world, token, WEBAUTHN, PASSKEY) == (
-        world.other.address.lower(),
-        True,
-        1 << 2,
-        2,
-        public_key(1000),
-    )
-    assert world.permissions.read("getTokenIdsForAuthMethod", WEBAUTHN, PASSKEY) == [token]
-    assert world.permissions.read("getUserPubkeyForAuthMethod", token, WEBAUTHN, PASSKEY) == b"other"
-
-
-def test_burning_voids_every_grant(world, token):
-    everything(world, token)
-    world.nft.send("burn", token, account=world.user)
-    assert_nothing_granted(world, token)
-    assert world.permissions.read("getPermittedAddresses", token) == []
-    assert world.permissions.read("isPermittedAddress", token, ZERO_ADDRESS) is False
-    assert authorisation(world, token, WEBAUTHN, PASSKEY) == (ZERO_ADDRESS, False, 0, 2, public_key(1000))
-
-
-def test_a_transfer_touches_no_other_token(world, token):
-    other = world.mint()
-    for each in (token, other):
-        permit(world, each, GOOGLE, PASSKEY, [1])
-    assert world.permissions.read("getTokenIdsForAuthMethod", GOOGLE, PASSKEY) == [token, other]
-    world.nft.send("transferFrom", world.user.address, world.other.address, token, account=world.user)
-    assert authorisation(world, other, GOOGLE, PASSKEY)[1:3] == (True, 2)
-    assert world.permissions.read("getTokenIdsForAuthMethod", GOOGLE, PASSKEY) == [other]
-
-
-def test_the_passkey_of_one_token_says_nothing_about_another(world, token):
-    """Whoever files a victim's passkey id first, with a key of their own, must gain and spoil nothing (T60)."""
-    attackers = world.mint(world.other)
-    permit(world, attackers, WEBAUTHN, PASSKEY, [1], b"attacker", account=world.other)
-    permit(world, token, WEBAUTHN, PASSKEY, [1], COSE)
-    assert world.permissions.read("getUserPubkeyForAuthMethod", token, WEBAUTHN, PASSKEY) == COSE
-    assert world.permissions.read("getPermittedAuthMethods", token) == [(WEBAUTHN, PASSKEY, COSE)]
-    assert world.permissions.read("getTokenIdsForAuthMethod", WEBAUTHN, PASSKEY) == [attackers, token]

@@ -135,6 +135,21 @@ class World:
         """The token id as existing clients find it: topic 1 of the receipt's first event."""
         return int(receipt.logs[0]["topics"][1], 16)
 
+    def permit(
+        self,
+        token: int,
+        kind: int,
+        identity: bytes,
+        scopes: Sequence[int] = (),
+        pubkey: bytes = b"",
+        account: LocalAccount | None = None,
+    ) -> Receipt:
+        arguments = (token, (kind, identity, pubkey), list(scopes))
+        return self.permissions.send("addPermittedAuthMethod", *arguments, account=account or self.user)
+
+    def authorisation(self, token: int, kind: int, identity: bytes) -> Any:
+        return self.permissions.read("authorisation", token, kind, identity)
+
     def event_names(self, receipt: Receipt) -> list[str]:
         """The receipt's events in order, whichever contract wrote them."""
         contracts = (self.staking, self.router, self.nft, self.permissions)
