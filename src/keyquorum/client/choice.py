@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, islice
 
-SUSPICION_SECONDS = 60.0
+SUSPICION_SECONDS = 15.0
 SEARCH_LIMIT = 10_000
 
 
@@ -70,7 +70,7 @@ class NodeBook:
         return self._record(party).down_since is not None
 
     def suspicion(self, party: int) -> float:
-        """Return how suspect a node still is; it fades to nothing over a minute."""
+        """Return how suspect a node still is; it fades to nothing within seconds."""
         record = self._record(party)
         age = self.clock() - record.suspected_at
         return record.suspicion * max(0.0, 1.0 - age / SUSPICION_SECONDS)

@@ -26,6 +26,8 @@ from keyquorum.client.errors import BadAnswer, Refused, Unavailable
 MAX_ANSWER = 256 * 1024
 CONNECT_SECONDS = 3.0
 BUSY_STATUSES = frozenset({408, 425, 429})
+# Whoever asks has seen the key on the chain, so a node that does not know it yet is late, not right.
+LATE_CODES = frozenset({"key_unknown"})
 TEXT_LIMIT = 500
 MAX_PARTIES = 100
 
@@ -173,7 +175,8 @@ def _as_error(status: int, content: bytes) -> NodeError:
         given = _ErrorBody(code=f"http_{status}", message=f"HTTP {status} without an explanation")
     if not 400 <= status < 600:
         return NodeGarbage(f"answered with HTTP status {status}")
-    kind = NodeBusy if status in BUSY_STATUSES or status >= 500 else NodeRefused
+    busy = status in BUSY_STATUSES or status >= 500 or given.code in LATE_CODES
+    kind = NodeBusy if busy else NodeRefused
     return kind(
         _printable(given.message),
         code=_printable(given.code)[:64],

@@ -1,0 +1,414 @@
+"""A whole network on this machine: chain, contracts, n nodes and a gateway, each a process of its own.
+
+    async with LocalNetwork(folder, nodes=4) as network:
+        async with network.client() as client:
+            ...
+
+Everything durable is in one folder, and starting again with the same folder brings the same network and the same keys
+back. The first time, each node gets a folder with its own identity and store, the contracts are deployed, the nodes
+registered and the epoch started; they make the network key and the first keys by themselves. Ports are kept; one that
+somebody else took meanwhile is replaced, and the node says so in the registry (`Staking.updateEndpoint`).
+
+    network.json     for clients          account.key    the local user's account, funded on the development chain
+    deployment.json  the contracts        local.json     ports and number of nodes
+    chain/  node-1/ ... node-n/  gateway/  logs/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+import aiohttp
+
+from keyquorum.chain.contracts import checksum, interface
+from keyquorum.chain.deploy import Deployment, NodeEntry, deploy, required_threshold
+from keyquorum.chain.devchain.accounts import ACCOUNTS
+from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, Sender
+from keyquorum.cli import state
+from keyquorum.cli.node_folder import NodeFolder
+from keyquorum.cli.processes import Running, Service
+from keyquorum.client.async_client import AsyncClient
+from keyquorum.client.errors import ChainError, Misconfigured, Unavailable
+from keyquorum.client.network import Network
+from keyquorum.gateway import config as gateway_config
+
+HOST = "127.0.0.1"
+DEV_CHAIN_ID = 31337
+ETHER = 10**18
+# A fresh account gets this much, but never more than a twentieth of what the funder has.
+ALLOWANCES = {"user": 100 * ETHER, "relayer": 10 * ETHER, "node": ETHER}
+SHARE_OF_FUNDS = 20
+POLL_SECONDS = 0.05
+MINTS_PER_HOUR = 100_000
+REQUESTS_PER_SECOND = 10_000
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of one network; `api` and `mesh` in the order of the parties."""
+
+    chain: int
+    gateway: int
+    api: tuple[int, ...]
+    mesh: tuple[int, ...]
+
+
+class LocalNetwork:
+    """A network of `nodes` nodes in `folder`; `rpc` names an existing chain, else a development chain is started."""
+
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 4,
+        *,
+        rpc: str | None = None,
+        funder: bytes | None = None,
+        progress: Progress = lambda _: None,
+        ready_seconds: float = 120.0,
+    ) -> None:
+        if not 2 <= nodes <= 100:
+            raise ValueError("a network has 2 to 100 nodes")
+        self.folder = folder
+        self.n = nodes
+        self.threshold = required_threshold(nodes)
+        self._external_rpc = rpc
+        self._funder = funder or ACCOUNTS[0][1]
+        self._progress = progress
+        self._ready_seconds = ready_seconds
+        self._lock: IO[str] | None = None
+        self._services: dict[str, Running] = {}
+        self._ports = Ports(0, 0, (), ())
+        self._deployment: Deployment | None = None
+        self.network: Network | None = None
+        self.seconds: dict[str, float] = {}
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bring the network up and wait until it signs; raises `KeyquorumError` when something does not start."""
+        start = time.monotonic()
+        self._take_folder()
+        previous = self._read_local()
+        self._ports = self._choose_ports(previous)
+        folders = [NodeFolder(self.folder / f"node-{party}") for party in range(1, self.n + 1)]
+        making = asyncio.gather(*(asyncio.to_thread(folder.create) for folder in folders))
+        await self._start_chain()
+        await making
+        async with Rpc(self.rpc) as rpc:
+            await self._check_chain(rpc)
+            sender = Sender(rpc, self._funder)
+            self._deployment = await self._find_or_deploy(rpc, sender, folders)
+            await self._announce_moves(rpc, folders, previous)
+            await self._write_settings(rpc, sender, folders)
+        for party in range(1, self.n + 1):
+            config = self.folder / f"node-{party}" / "node.toml"
+            await self._run(f"node-{party}", "keyquorum.node", "--config", str(config))
+        await self._run("gateway", "keyquorum.gateway", "--config", str(self.folder / "gateway" / "gateway.toml"))
+        await self.wait_ready()
+        await self._wait_for_keys()
+        self.seconds["up"] = time.monotonic() - start
+
+    def _take_folder(self) -> None:
+        """Make the folder ours: two networks in one folder would write over each other's shares."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = (self.folder / ".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise Misconfigured(
+                f"a network is already running in {self.folder}", code="in_use", hint="stop it, or choose another --dir"
+            ) from None
+        self._lock = lock
+
+    def _read_local(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "local.json").read_text())
+        except FileNotFoundError:
+            return {}
+        if found["nodes"] != self.n:
+            raise Misconfigured(
+                f"the network in {self.folder} has {found['nodes']} nodes, not {self.n}",
+                code="other_size",
+                hint=f"start it with --nodes {found['nodes']}, or choose another --dir",
+            )
+        return found
+
+    def _choose_ports(self, previous: dict[str, Any]) -> Ports:
+        wanted = previous.get("ports", {})
+        taken: set[int] = set()
+
+        def choose(port: int) -> int:
+            chosen = port if port and port not in taken and _is_free(port) else _free_port(taken)
+            taken.add(chosen)
+            return chosen
+
+        none = [0] * self.n
+        return Ports(
+            choose(wanted.get("chain", 0)),
+            choose(wanted.get("gateway", 0)),
+            tuple(choose(port) for port in wanted.get("api", none)),
+            tuple(choose(port) for port in wanted.get("mesh", none)),
+        )
+
+    @property
+    def rpc(self) -> str:
+        """The chain's URL."""
+        return self._external_rpc or f"http://{HOST}:{self._ports.chain}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's URL."""
+        return f"http://{HOST}:{self._ports.gateway}"
+
+    @property
+    def nodes(self) -> dict[int, str]:
+        """The nodes' API URLs by party."""
+        return {party: f"http://{HOST}:{port}" for party, port in enumerate(self._ports.api, 1)}
+
+    async def _start_chain(self) -> None:
+        if self._external_rpc is None:
+            self._progress("starting the development chain")
+            folder = self.folder / "chain"
+            await self._run("chain", "keyquorum.chain.devchain", "--port", str(self._ports.chain), "--dir", str(folder))
+
+    async def _check_chain(self, rpc: Rpc) -> None:
+        give_up = time.monotonic() + self._ready_seconds
+        while True:
+            try:
+                await rpc.chain_id()
+                return
+            except (RpcUnreachable, RpcError) as error:
+                if self._external_rpc is not None or time.monotonic() > give_up:
+                    raise ChainError(f"the chain does not answer: {error}", hint="check --rpc") from None
+                self._check_alive("chain")
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _find_or_deploy(self, rpc: Rpc, sender: Sender, folders: list[NodeFolder]) -> Deployment:
+        path = self.folder / "deployment.json"
+        if path.exists():
+            found = Deployment.load(path)
+            if found.chain_id != await rpc.chain_id() or not await _has_code(rpc, found.contracts["PubkeyRouter"]):
+                raise Misconfigured(
+                    f"the network in {self.folder} is on another chain",
+                    code="wrong_chain",
+                    hint="start it with the same --rpc, or choose another --dir",
+                )
+            return found
+        self._progress("deploying the contracts and registering the nodes")
+        funds = await rpc.balance(sender.address)
+        if not funds:
+            raise Misconfigured(
+                f"the account {sender.address} has no ether to deploy the contracts with",
+                code="no_funds",
+                hint="give an account that has some with --funder-file",
+            )
+        allowances = {who: min(amount, funds // SHARE_OF_FUNDS // self.n) for who, amount in ALLOWANCES.items()}
+        entries = [
+            NodeEntry(folder.address, self.nodes[party], HOST, self._ports.mesh[party - 1], folder.tls_digest)
+            for party, folder in enumerate(folders, 1)
+        ]
+        deployment = await deploy(sender, entries, fund_nodes=allowances["node"])
+        user = _address_of(self._key_file(self.folder / state.ACCOUNT_FILE))
+        relayer = _address_of(self._key_file(self.folder / "gateway" / "relayer.key"))
+        await sender.send(user, b"", allowances["user"])
+        await sender.send(relayer, b"", allowances["relayer"])
+        deployment.save(path)
+        return deployment
+
+    def _key_file(self, path: Path) -> bytes:
+        """Return the key in a file, making both when there is none."""
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            state.write_private(path, secrets.token_hex(32) + "\n")
+        return state.read_key_file(path)
+
+    async def _announce_moves(self, rpc: Rpc, folders: list[NodeFolder], previous: dict[str, Any]) -> None:
+        """Tell the registry which nodes are reached elsewhere than before."""
+        if not previous:
+            return
+        staking = self._found_deployment.bind(rpc, "Staking")
+        for node, folder in zip(await staking.read("getNodes"), folders, strict=True):
+            here = (self.nodes[node.partyId], HOST, self._ports.mesh[node.partyId - 1])
+            if (node.url, node.meshHost, node.port) != here:
+                data = interface("Staking").encode("updateEndpoint", *here)
+                await Sender(rpc, folder.chain_key()).send(staking.address, data)
+
+    async def _write_settings(self, rpc: Rpc, sender: Sender, folders: list[NodeFolder]) -> None:
+        deployment = self._found_deployment
+        finality = "latest" if await rpc.chain_id() == DEV_CHAIN_ID else "finalized"
+        for party, folder in enumerate(folders, 1):
+            folder.write_settings(
+                rpc=[self.rpc],
+                router=deployment.contracts["PubkeyRouter"],
+                name=f"node-{party}",
+                party=party,
+                api_host=HOST,
+                api_port=self._ports.api[party - 1],
+                mesh_host=HOST,
+                mesh_port=self._ports.mesh[party - 1],
+                finality=finality,
+            )
+        gateway = gateway_config.GatewayConfig(
+            network=deployment.network,
+            rpc=self.rpc,
+            host=HOST,
+            port=self._ports.gateway,
+            relayer_key_file="relayer.key",
+            mints_per_owner=MINTS_PER_HOUR,
+            mints_per_client=MINTS_PER_HOUR,
+            requests_per_second=REQUESTS_PER_SECOND,
+        )
+        (self.folder / "gateway" / "gateway.toml").write_text(gateway_config.dump(gateway))
+        self.network = Network(deployment.network, self.rpc, self.gateway_url)
+        self.network.save(self.folder / state.NETWORK_FILE)
+        ports = {name: getattr(self._ports, name) for name in ("chain", "gateway", "api", "mesh")}
+        (self.folder / "local.json").write_text(json.dumps({"nodes": self.n, "ports": ports}) + "\n")
+
+    @property
+    def _found_deployment(self) -> Deployment:
+        assert self._deployment is not None  # noqa: S101 - set by start before anything uses it
+        return self._deployment
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    async def _run(self, name: str, module: str, *arguments: str) -> None:
+        service = Service(name, module, arguments, self.folder / "logs" / f"{name}.log")
+        self._services[name] = Running(service, self._progress)
+        await self._services[name].start()
+
+    def _check_alive(self, name: str) -> None:
+        running = self._services[name]
+        if running.pid is None or running.restarts > 2:
+            raise Unavailable(
+                f"{name} does not start: {running.log_tail() or 'it wrote nothing'}",
+                needed=1,
+                live=0,
+                code="not_started",
+                hint=f"see {running.service.log}",
+            )
+
+    async def wait_ready(self, parties: list[int] | None = None) -> None:
+        """Wait until the named nodes (all), and then the gateway, say that they are ready."""
+        names = {f"node-{party}": self.nodes[party] for party in parties or list(self.nodes)}
+        names |= {"gateway": self.gateway_url}
+        give_up = time.monotonic() + self._ready_seconds
+        self._progress(f"waiting for {self.n} nodes to make the network key and the first keys")
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while names:
+                for name, url in list(names.items()):
+                    if await _is_ready(session, url):
+                        del names[name]
+                        self._progress(f"{name} is ready")
+                    elif time.monotonic() > give_up:
+                        raise Unavailable(
+                            f"{name} is not ready after {self._ready_seconds:.0f} s",
+                            needed=self.n,
+                            live=self.n - len(names),
+                            code="not_ready",
+                            hint=f"see {self.folder / 'logs'}",
+                        )
+                    else:
+                        self._check_alive(name)
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def _wait_for_keys(self) -> None:
+        """Wait until the first keys are registered, ready to be minted."""
+        async with Rpc(self.rpc) as rpc:
+            router = self._found_deployment.bind(rpc, "PubkeyRouter")
+            give_up = time.monotonic() + self._ready_seconds
+            while not await router.read("poolSize") and time.monotonic() < give_up:
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def kill_node(self, party: int) -> None:
+        """End a node with SIGKILL, and leave it so."""
+        await self._services[f"node-{party}"].kill()
+
+    async def restart_node(self, party: int) -> None:
+        """Start a node that was killed; returns at once (see `wait_ready`)."""
+        await self._services[f"node-{party}"].start()
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id of `node-1`, `gateway`, `chain`; None while it does not run."""
+        return self._services[name].pid if name in self._services else None
+
+    async def stop(self) -> None:
+        """Stop every process: gateway and nodes together, then the chain."""
+        chain = self._services.pop("chain", None)
+        await asyncio.gather(*(running.stop() for running in self._services.values()))
+        self._services.clear()
+        if chain is not None:
+            await chain.stop()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -- using --------------------------------------------------------------------------------------------------------
+
+    def account(self) -> Any:
+        """Return the local user's account."""
+        return state.load_account(self.folder)
+
+    def client(self, **options: Any) -> AsyncClient:
+        """Return a client of this network acting as the local user; `options` as for `AsyncClient`."""
+        if self.network is None:
+            raise Misconfigured("the network is not running")
+        return AsyncClient(self.network, **({"account": self.account()} | options))
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url + "/readyz") as response:
+            return response.status == 200
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False
+
+
+async def _has_code(rpc: Rpc, address: str) -> bool:
+    return str(await rpc.call("eth_getCode", address, "latest")) not in ("0x", "")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def _address_of(key: bytes) -> str:
+    from eth_account import Account
+
+    return checksum(Account.from_key(key).address)

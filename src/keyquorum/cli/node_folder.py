@@ -1,0 +1,65 @@
+"""A node's folder: its identity and store, made once, and its settings, written again whenever they change.
+
+node.toml   the settings, documented in the file      store.key   opens the store; mode 0600
+data/       the store: key shares and the node's own keys, encrypted
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keyquorum.node import config, vault
+from keyquorum.node.identity import Identity, NoIdentity
+from keyquorum.node.store import Store
+
+KEY_FILE, DATA, SETTINGS = "store.key", "data", "node.toml"
+
+
+class NodeFolder:
+    """The folder of one node; `create` makes it, or opens what is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.address = ""
+        self.tls_digest = b""
+
+    def create(self, passphrase_file: Path | None = None) -> None:
+        """Make store and identity unless they exist; then `address` and `tls_digest` say who the node is."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key_file = self.path / KEY_FILE
+        if passphrase_file is None and not key_file.exists():
+            vault.write_key_file(key_file)
+        section = config.KeysSection(
+            passphrase_file=passphrase_file, key_file=None if passphrase_file is not None else key_file
+        )
+        self._source = vault.read_key_source(section)
+        data = self.path / DATA
+        store = Store(data, self._source) if data.exists() else Store.create(data, self._source)
+        try:
+            try:
+                identity = Identity.load(store, data)
+            except NoIdentity:
+                # New, or interrupted between store and identity the last time.
+                identity = Identity.create(store, data)
+        finally:
+            store.close()
+        self.address, self.tls_digest = identity.address, identity.spki_digest
+
+    def chain_key(self) -> bytes:
+        """Return the key of the node's own account; only while the node is not running."""
+        data = self.path / DATA
+        store = Store(data, self._source)
+        try:
+            return Identity.load(store, data).chain_key
+        finally:
+            store.close()
+
+    def write_settings(self, *, passphrase_file: Path | None = None, **settings: Any) -> Path:
+        """Write `node.toml` with `settings` (those of `config.dump_default`); return its path."""
+        keys: dict[str, Any] = (
+            {"key_file": KEY_FILE} if passphrase_file is None else {"passphrase_file": str(passphrase_file)}
+        )
+        path = self.path / SETTINGS
+        path.write_text(config.dump_default(data_dir=DATA, **keys, **settings))
+        return path
