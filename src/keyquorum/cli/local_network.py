@@ -338,7 +338,7 @@ class LocalNetwork:
         async with Rpc(self.rpc) as rpc:
             router = self._found_deployment.bind(rpc, "PubkeyRouter")
             give_up = time.monotonic() + self._ready_seconds
-            while not await router.read("poolSize") and time.monotonic() < give_up:
+            while not await router.read("poolSize") and time.monotonic() < give_up:  # noqa: ASYNC110 - polls the chain
                 await asyncio.sleep(POLL_SECONDS)
 
     async def kill_node(self, party: int) -> None:

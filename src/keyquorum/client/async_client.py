@@ -80,6 +80,10 @@ class AsyncClient(Connection):
         """The login in use, if there is one."""
         return self._session
 
+    def use_session(self, session: Session) -> None:
+        """Go on with an earlier login instead of logging in again."""
+        self._session = session
+
     async def key(self, key: KeyLike) -> Key:
         """Return one key with its owner."""
         return await self.chain.key(token_of(key))
