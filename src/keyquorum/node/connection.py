@@ -219,9 +219,7 @@ class Connection:
     def _shut_down_socket(self) -> None:
         # Neither asyncio's nor aiohttp's WebSocket objects offer an abort that does not wait for a full send
         # buffer; the socket itself does, through a second handle because both loops guard their own.
-        info = self._socket.get_extra_info("socket")
-        with (
-            contextlib.suppress(OSError, ValueError, AttributeError),
-            socket.socket(fileno=os.dup(info.fileno())) as handle,
-        ):
-            handle.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be gone by now
+            info = self._socket.get_extra_info("socket")
+            with socket.socket(fileno=os.dup(info.fileno())) as handle:
+                handle.shutdown(socket.SHUT_RDWR)
