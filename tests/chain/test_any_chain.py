@@ -379,5 +379,5 @@ async def test_a_loop_without_end_runs_out_of_gas(rpc: Rpc) -> None:
 
 async def test_calls_nest_as_deep_as_gas_allows(rpc: Rpc) -> None:
     diver = await deploy(rpc, DIVER)
-    receipt = await Sender(rpc, ACCOUNTS[0][1]).send(diver, gas=10_000_000)
+    receipt = await Sender(rpc, ACCOUNTS[0][1]).send(diver, gas=29_000_000)
     assert receipt["status"] == "0x1"

@@ -270,7 +270,9 @@ class Rpc:
         return value
 
 
-def _call_object(to: str | None, data: bytes, sender: str | None, value: int = 0) -> dict[str, str]:
+def _call_object(
+    to: str | None, data: bytes, sender: str | None, value: int = 0, gas: int | None = None
+) -> dict[str, str]:
     transaction = {"data": "0x" + data.hex()}
     if to is not None:
         transaction["to"] = to
@@ -278,6 +280,8 @@ def _call_object(to: str | None, data: bytes, sender: str | None, value: int = 0
         transaction["from"] = sender
     if value:
         transaction["value"] = hex(value)
+    if gas is not None:
+        transaction["gas"] = hex(gas)
     return transaction
 
 
@@ -314,7 +318,7 @@ class Sender:
         transaction_hash = await self._submit(transaction)
         receipt = await self._rpc.wait_receipt(transaction_hash, self._receipt_timeout)
         if receipt.get("status") != "0x1":
-            raise await self._reverted(receipt, to, data, value)
+            raise await self._reverted(receipt, _call_object(to, data, self.address, value, transaction["gas"]))
         return receipt
 
     async def _prepare(self, to: str | None, data: bytes, value: int, gas: int | None) -> dict[str, Any]:
@@ -371,11 +375,10 @@ class Sender:
                 return transaction_hash
         raise AssertionError("the last attempt returns or raises")
 
-    async def _reverted(self, receipt: dict[str, Any], to: str | None, data: bytes, value: int) -> Reverted:
+    async def _reverted(self, receipt: dict[str, Any], call: dict[str, str]) -> Reverted:
         """Ask for the reason of a mined revert; the chain keeps only the fact."""
         error: Any
         try:
-            call = _call_object(to, data, self.address, value)
             (error,) = await self._rpc.batch([("eth_call", (call, receipt["blockNumber"]))])
         except (RpcError, RpcUnreachable, KeyError):
             error = None

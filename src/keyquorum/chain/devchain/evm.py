@@ -10,10 +10,12 @@ base fee and a duck-typed transaction: no signature to fake, and the gas counted
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import rlp
+from eth import EVM_RECURSION_LIMIT
 from eth.chains.base import Chain
 from eth.consensus.noproof import NoProofConsensus
 from eth.db.atomic import AtomicDB
@@ -28,6 +30,10 @@ from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 
 from keyquorum.chain.rpc import Reverted, RpcError
+
+# py-evm imports py_ecc, which raises the limit to 100,000: more than the C stack holds, so that deeply nested JSON
+# would kill the process instead of raising RecursionError. py-evm itself says how much 1,024 nested calls need.
+sys.setrecursionlimit(EVM_RECURSION_LIMIT)
 
 CHAIN_ID = 31337
 GAS_LIMIT = 30_000_000

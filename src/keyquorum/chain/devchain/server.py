@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from keyquorum.chain.rpc import RpcError
 
 MAX_BODY = 2 * 1024 * 1024
 MAX_BATCH = 1000
+STACK = 64 * 1024 * 1024
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 INTERNAL = -32603
@@ -84,6 +86,17 @@ def answer(methods: Methods, body: bytes) -> tuple[int, bytes]:
     return 200, b"" if response is None else msgspec.json.encode(response)
 
 
+def _worker() -> ThreadPoolExecutor:
+    """Return one thread whose stack holds the deepest nesting of EVM calls, whatever the platform gives by default."""
+    worker = ThreadPoolExecutor(1, "devchain")
+    usual = threading.stack_size(STACK)
+    try:
+        worker.submit(int).result()
+    finally:
+        threading.stack_size(usual)
+    return worker
+
+
 class DevChainServer:
     """A development chain that listens; an async context manager. `port` 0 takes a free one, then `url` names it."""
 
@@ -91,7 +104,7 @@ class DevChainServer:
         self._directory = directory
         self._host = host
         self._port = port
-        self._worker = ThreadPoolExecutor(1, "devchain")
+        self._worker = _worker()
         self._runner: web.AppRunner | None = None
         self._chain: DevChain | None = None
         self._methods: Methods | None = None

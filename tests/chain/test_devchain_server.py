@@ -1,0 +1,175 @@
+"""The HTTP side of the development chain: what is not a request, too much of it, and web pages that ask."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from chain_fixtures import raises_rpc
+from keyquorum.chain.devchain.chain import DevChain
+from keyquorum.chain.devchain.methods import Methods
+from keyquorum.chain.devchain.server import MAX_BATCH, MAX_BODY, DevChainServer, answer
+from keyquorum.chain.rpc import Rpc
+
+
+@pytest.fixture
+def methods() -> Iterator[Methods]:
+    chain = DevChain()
+    yield Methods(chain)
+    chain.close()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as client:
+        yield client
+
+
+def ask(methods: Methods, body: Any) -> tuple[int, Any]:
+    status, content = answer(methods, body if isinstance(body, bytes) else json.dumps(body).encode())
+    return status, json.loads(content) if content else None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"NaN",
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000,
+        b"1" * 1_000_000,
+        b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[' + b"9" * 1_000_000 + b"]}",
+        b'{"jsonrpc":"2.0","id":' + b"9" * 1_000_000 + b',"method":"eth_chainId"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"} {}',
+    ],
+)
+def test_what_is_not_json_is_a_parse_error_at_once(methods: Methods, body: bytes) -> None:
+    start = time.process_time()
+    status, reply = ask(methods, body)
+    assert (status, reply["error"]["code"], reply["id"]) == (400, -32700, None)
+    # Generous: the point is that it does not take seconds.
+    assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        5,
+        "text",
+        None,
+        {},
+        {"jsonrpc": "2.0", "id": 1},
+        {"jsonrpc": "1.0", "id": 1, "method": "eth_chainId"},
+        {"id": 1, "method": "eth_chainId"},
+        {"jsonrpc": "2.0", "id": 1, "method": 7},
+        {"jsonrpc": "2.0", "id": {}, "method": "eth_chainId"},
+        {"jsonrpc": "2.0", "id": [1], "method": "eth_chainId"},
+        {"jsonrpc": "2.0", "id": True, "method": "eth_chainId"},
+        [],
+        [{"jsonrpc": "2.0", "id": 1, "method": "eth_chainId"}] * (MAX_BATCH + 1),
+    ],
+)
+def test_what_is_not_a_request_is_refused(methods: Methods, body: Any) -> None:
+    status, reply = ask(methods, body)
+    assert (status, reply["error"]["code"]) == (200, -32600)
+
+
+def test_parameters_go_by_position(methods: Methods) -> None:
+    request = {"jsonrpc": "2.0", "id": "x", "method": "eth_chainId"}
+    assert ask(methods, request)[1] == {"jsonrpc": "2.0", "id": "x", "result": "0x7a69"}
+    assert ask(methods, request | {"params": None})[1]["result"] == "0x7a69"
+    assert ask(methods, request | {"params": {}})[1]["error"]["code"] == -32602
+    assert ask(methods, request | {"id": None})[1]["id"] is None
+
+
+def test_a_batch_answers_each_request_and_no_notification(methods: Methods) -> None:
+    request = {"jsonrpc": "2.0", "method": "evm_mine"}
+    _, replies = ask(methods, [request, request | {"id": 1}, 5, request | {"id": 2, "method": "no"}])
+    assert [reply.get("error", {}).get("code") for reply in replies] == [None, -32600, -32601]
+    assert ask(methods, request) == (200, None)
+    assert ask(methods, [request, request]) == (200, None)
+    assert methods.run("eth_blockNumber", []) == "0x5"
+
+
+def test_a_bug_is_an_internal_error_without_a_traceback(
+    methods: Methods, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Methods, "get_chain_id", lambda self: 1 // 0)
+    _, reply = ask(methods, {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId"})
+    assert reply["error"] == {"code": -32603, "message": "internal error"}
+    assert "eth_chainId failed" in caplog.text
+
+
+async def test_notifications_are_answered_with_nothing(dev_chain: str, session: aiohttp.ClientSession) -> None:
+    async with session.post(dev_chain, json={"jsonrpc": "2.0", "method": "evm_mine"}) as response:
+        assert (response.status, await response.read()) == (204, b"")
+
+
+async def test_web_pages_may_ask(dev_chain: str, session: aiohttp.ClientSession) -> None:
+    async with session.options(dev_chain, headers={"Origin": "https://example.org"}) as response:
+        assert response.status == 204
+        assert response.headers["Access-Control-Allow-Headers"] == "Content-Type"
+    body = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
+    async with session.post(dev_chain + "/any/path", json=body) as response:
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert (await response.json())["result"] == "0x7a69"
+
+
+async def test_other_http_methods_are_told_to_post(dev_chain: str, session: aiohttp.ClientSession) -> None:
+    async with session.get(dev_chain) as response:
+        assert response.status == 405
+        assert "POST" in (await response.json())["error"]["message"]
+
+
+async def test_a_body_of_100_mb_is_refused_before_it_is_read(dev_chain: str) -> None:
+    host, port = dev_chain.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.setblocking(False)
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(connection, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n[")
+        reply = await asyncio.wait_for(loop.sock_recv(connection, 65536), 5)
+    assert reply.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_body_without_a_length_is_refused_when_it_is_too_long(
+    dev_chain: str, session: aiohttp.ClientSession
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b" " * (MAX_BODY // 2)
+
+    async with session.post(dev_chain, data=chunks()) as response:
+        assert response.status == 413
+        assert (await response.json())["error"]["code"] == -32600
+
+
+async def test_the_largest_body_is_read(dev_chain: str, session: aiohttp.ClientSession) -> None:
+    request = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
+    async with session.post(dev_chain, data=request.ljust(MAX_BODY - 1)) as response:
+        assert (await response.json())["result"] == "0x7a69"
+
+
+async def test_a_port_in_use_is_an_error_and_leaves_nothing_open(dev_chain: str, tmp_path: Any) -> None:
+    port = int(dev_chain.rsplit(":", 1)[1])
+    with pytest.raises(OSError, match=r"in use|address"):
+        await DevChainServer(tmp_path, port=port).start()
+    async with DevChainServer(tmp_path) as server, Rpc(server.url) as rpc:
+        assert await rpc.block_number() == 0
+
+
+async def test_errors_cross_the_wire_with_code_and_data(dev_chain: str) -> None:
+    async with Rpc(dev_chain) as rpc:
+        with raises_rpc(-32602, "address"):
+            await rpc.balance("0x12")
+        with raises_rpc(-32601):
+            await rpc.call("no_such_method")
