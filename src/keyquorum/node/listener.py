@@ -48,7 +48,7 @@ class Listener:
     async def start(self, host: str, port: int) -> int:
         """Listen on every address of `host`; return the port."""
         self._server = web.Server(
-            self._answer, keepalive_timeout=self._limits.handshake, access_log=None, max_line_size=256,
+            self._answer, access_log=None, max_line_size=256,
             max_field_size=512, max_headers=32,
         )  # fmt: skip
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
