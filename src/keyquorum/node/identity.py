@@ -24,10 +24,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
-from eth_account import Account
 
 from keyquorum.algebra import field as scalars
+from keyquorum.algebra.curve import generator_times
 from keyquorum.algebra.rng import Rng, SystemRng
+from keyquorum.chain.contracts import eth_address
 from keyquorum.node.store import Store
 
 TLS_KEY, TLS_CERTIFICATE, CHAIN_KEY = "tls-key", "tls-certificate", "chain-key"
@@ -91,7 +92,7 @@ class Identity:
     @property
     def address(self) -> str:
         """The checksummed Ethereum address of the node's chain key."""
-        return str(Account.from_key(self.chain_key).address)
+        return eth_address(generator_times(int.from_bytes(self.chain_key, "big")).to_bytes())
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Give `context` the certificate and its private key."""
