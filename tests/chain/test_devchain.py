@@ -299,6 +299,14 @@ def test_a_chosen_timestamp_moves_the_clock_and_must_lie_ahead(chain: DevChain, 
             chain.increase_time(bad)
 
 
+def test_moving_the_clock_counts_from_the_newest_block_when_that_is_ahead(chain: DevChain) -> None:
+    chain.mine(20)
+    newest = chain.head.timestamp
+    assert chain.increase_time(100) == 120
+    chain.mine()
+    assert chain.head.timestamp == newest + 100
+
+
 def test_mining_at_a_timestamp(methods: Methods, chain: DevChain) -> None:
     wanted = chain.head.timestamp + 77
     methods.run("evm_mine", [wanted])

@@ -263,7 +263,7 @@ def test_hex_is_read_strictly() -> None:
         with pytest.raises(ValueError, match="hex"):
             from_hex(bad)
     for bad in (None, "", "0x", "10", "0xg", "0x" + "1" * 65, 5):
-        with pytest.raises(ValueError, match="quantity|literal"):
+        with pytest.raises(ValueError, match=r"quantity|literal"):
             from_quantity(bad)
 
 
@@ -347,7 +347,7 @@ async def test_a_sender_does_not_show_its_key(dev_chain: str) -> None:
 async def test_a_wrong_destination_is_the_callers_fault(dev_chain: str) -> None:
     async with Rpc(dev_chain) as client:
         for bad in ("", "0x12", "77" * 20):
-            with pytest.raises(ValueError, match="hex|20 bytes"):
+            with pytest.raises(ValueError, match=r"hex|20 bytes"):
                 await Sender(client, ACCOUNTS[0][1]).send(bad)
 
 

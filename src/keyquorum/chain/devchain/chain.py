@@ -225,10 +225,12 @@ class DevChain:
     # -- time and snapshots -------------------------------------------------------------------------------------------
 
     def increase_time(self, seconds: int) -> int:
-        """Move the clock forward; return how far ahead of the wall clock it now is."""
-        if not 0 <= seconds <= LATEST_TIME - self._offset - int(self._clock()):
+        """Move the clock so that the next block is at least `seconds` after the newest; return its whole offset."""
+        now = int(self._clock())
+        ahead = max(self._offset, self.head.timestamp - now)
+        if not 0 <= seconds <= LATEST_TIME - ahead - now:
             raise RpcError(INVALID, "the clock moves only forward, and not beyond 2^62")
-        self._offset += seconds
+        self._offset = ahead + seconds
         self.store.set_number("clock_offset", self._offset)
         return self._offset
 
