@@ -102,3 +102,12 @@ def test_the_passkey_of_one_token_says_nothing_about_another(world, token):
     assert world.permissions.read("getUserPubkeyForAuthMethod", token, WEBAUTHN, PASSKEY) == COSE
     assert world.permissions.read("getPermittedAuthMethods", token) == [(WEBAUTHN, PASSKEY, COSE)]
     assert world.permissions.read("getTokenIdsForAuthMethod", WEBAUTHN, PASSKEY) == [attackers, token]
+
+
+def test_a_removed_method_leaves_no_trace_in_the_list_of_its_tokens(world, token):
+    other = world.mint()
+    for each in (token, other):
+        world.permit(each, GOOGLE, PASSKEY)
+    world.permissions.send("removePermittedAuthMethod", token, GOOGLE, PASSKEY, account=world.user)
+    world.permit(token, GOOGLE, PASSKEY)
+    assert world.permissions.read("getTokenIdsForAuthMethod", GOOGLE, PASSKEY) == [other, token]
