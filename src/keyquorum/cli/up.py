@@ -96,8 +96,6 @@ def _announce(network: LocalNetwork, out: Output) -> None:
     out.say(f"[green]ready[/green]: {network.n} nodes, any {network.threshold} of them sign")
     out.fields(found | {f"node {party}": url for party, url in enumerate(urls, 1)})
     if network.n == network.threshold:
-        out.say(
-            f"[yellow]With {network.n} nodes all of them are needed: none may be down. Four bear the loss of one.[/yellow]"
-        )
+        out.say(f"[yellow]All {network.n} nodes are needed, so none may be down. Four bear the loss of one.[/yellow]")
     where = "" if network.folder == DEFAULT_DIR else f" --dir {network.folder}"
     out.say(f"Try, in another terminal: [bold]keyquorum keys mint{where}[/bold]. Ctrl-C here stops everything.")

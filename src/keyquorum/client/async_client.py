@@ -28,6 +28,7 @@ from keyquorum.auth import certificate as certificates
 from keyquorum.auth import request as requests
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.auth.statement import MAX_SESSION
 from keyquorum.chain.contracts import checksum, eth_address
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client import session as sessions
@@ -109,6 +110,8 @@ class AsyncClient(Connection):
             self._keys = tuple(token_hex(token_of(key)) for key in keys)
         self._scopes = self._scopes if scopes is None else tuple(scopes)
         self._session_seconds = self._session_seconds if seconds is None else int(seconds)
+        if not 0 < self._session_seconds <= MAX_SESSION:
+            raise ValueError(f"a session lasts at most {MAX_SESSION // 3600} hours")
         signer = self._account()
         network_key = await self._network_key()
         key = SessionPrivateKey.generate()
