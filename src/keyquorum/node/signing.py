@@ -23,7 +23,7 @@ from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth import request as requests
 from keyquorum.auth.method import At, Context, Proven, prove
-from keyquorum.auth.permission import KeyState, decide
+from keyquorum.auth.permission import Decision, KeyState, decide
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import Statement
 from keyquorum.chain.contracts import token_id
@@ -144,8 +144,16 @@ class Signing:
         return key
 
     async def _authorise(self, certificate: certificates.Certificate, scope: Scope, key: str) -> Proven:
-        states = [await self._key_state(certificate, key, newest) for newest in (False, True)]
-        return decide(certificate, scope, key, states[0], states[1]).require()
+        decision = await self._decide(certificate, scope, key)
+        if not decision.allowed:
+            # Who was granted something a moment ago must not be told no because of a view that is a moment old.
+            await self._view.refresh()
+            decision = await self._decide(certificate, scope, key)
+        return decision.require()
+
+    async def _decide(self, certificate: certificates.Certificate, scope: Scope, key: str) -> Decision:
+        finalised, newest = [await self._key_state(certificate, key, newest) for newest in (False, True)]
+        return decide(certificate, scope, key, finalised, newest)
 
     async def _key_state(self, certificate: certificates.Certificate, key: str, newest: bool) -> KeyState:
         owner, epoch, grants = None, 0, {}

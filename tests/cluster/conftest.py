@@ -1,0 +1,35 @@
+"""One cluster of four for the whole folder: starting it is the dear part. All its tests run in one worker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cluster import Cluster, make_cluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in Path(item.path).parents:
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with make_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def key(cluster: Cluster):  # noqa: ANN201
+    """A key that `cluster.user` owns."""
+    await cluster.pool_filled()
+    async with cluster.client() as client:
+        return (await client.mint()).key
