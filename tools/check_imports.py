@@ -18,7 +18,8 @@ HOUSE = {
     "client": {"algebra", "intents", "auth", "chain", "protocols.sign", "rounds.errors"},
     "gateway": {"algebra", "intents", "auth", "chain", "client"},
     "node": {"algebra", "rounds", "protocols", "intents", "auth", "chain"},
-    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node"},
+    "bench": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node"},
+    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node", "bench"},
 }
 PURE = {"algebra", "rounds", "protocols", "intents", "auth"}
 IMPURE = {"asyncio", "time", "secrets", "os", "socket", "logging", "random"}
