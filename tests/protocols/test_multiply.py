@@ -191,6 +191,16 @@ def test_a_batch_of_another_pair_is_the_callers_mistake() -> None:
     assert_right(mine, receiver.accept(pending, reply))
 
 
+def test_a_reply_has_exactly_one_length() -> None:
+    sender, receiver = deal_pair(0)
+    for batch, change in enumerate((lambda r: r[:-1], lambda r: r + b"\0", lambda r: b"", lambda r: r + r)):
+        pending, request = receiver.request(batch, 2, SeededRng(1))
+        _, reply = sender.extend(batch, 2, request, SeededRng(1))
+        with pytest.raises(Blame, match="wrong length") as caught:
+            receiver.accept(pending, change(reply))
+        assert caught.value.culprits == {SENDER} and caught.value.burn == "batch"
+
+
 def test_no_value_of_eta_from_q_upwards_is_accepted() -> None:
     sender, receiver = deal_pair(0)
     for batch, value in enumerate((Q, Q + 1, 2**256 - 1)):

@@ -161,8 +161,10 @@ def assert_gone(side: ExtensionSender | ExtensionReceiver) -> None:
     else:
         assert not seeds.zeros.any() and not seeds.ones.any()
         assert side._zeros._streams == side._ones._streams == []
+    used = []
     with pytest.raises(ValueError, match="burned"), side.using():
-        pass
+        used.append(side)
+    assert not used
 
 
 def test_a_burned_side_has_nothing_left_and_refuses() -> None:
