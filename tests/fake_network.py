@@ -33,7 +33,6 @@ from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.client.network import Network
 
-POOL = 96
 REFUSAL = {"error": {"code": "not_permitted", "message": "the key is not yours", "hint": "ask its owner"}}
 BUSY = {
     "error": {"code": "run_failed", "message": "a signer's messages failed a check", "hint": "others", "parties": [1]}
@@ -173,8 +172,9 @@ class FakeNode:
 class FakeNetwork:
     """A running fake network; `with FakeNetwork(4) as network`."""
 
-    def __init__(self, n: int = 4) -> None:
+    def __init__(self, n: int = 4, pool: int = 96) -> None:
         self.n = n
+        self.pool = pool
         self.threshold = 2 * n // 3 + 1
         self.nodes = {party: FakeNode(self, party) for party in range(1, n + 1)}
         self.network_secret = secrets.randbelow(Q - 1) + 1
@@ -223,7 +223,7 @@ class FakeNetwork:
         await self._fill_pool()
 
     async def _fill_pool(self) -> None:
-        fresh = [secrets.randbelow(Q - 1) + 1 for _ in range(POOL)]
+        fresh = [secrets.randbelow(Q - 1) + 1 for _ in range(self.pool)]
         public = [generator_times(secret).to_bytes() for secret in fresh]
         self.secrets |= {token_id(key): secret for key, secret in zip(public, fresh, strict=True)}
         digest = key_batch_digest(self.deployment.chain_id, self.router, 1, self._batch, public)

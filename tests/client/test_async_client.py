@@ -253,7 +253,7 @@ async def test_a_network_file_is_enough(network: FakeNetwork, tmp_path: Path) ->
 async def test_a_file_that_is_no_network_file_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "network.json"
     path.write_bytes(content)
-    with pytest.raises(Misconfigured, match="network.json"):
+    with pytest.raises(Misconfigured, match=r"network\.json"):
         await AsyncClient(path).connect()
 
 
