@@ -131,6 +131,7 @@ class ChainView:
         """Read both blocks now (many callers share one read) and empty the cache when they moved."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._read_head())
+            self._refreshing.add_done_callback(_seen)
         return await asyncio.shield(self._refreshing)
 
     async def head(self) -> Head:
@@ -270,3 +271,8 @@ class ChainView:
         block = hex(head.newest if newest else head.finalised)
         result = await self._ask(lambda rpc: rpc.call("eth_getCode", address, block))
         return bytes.fromhex(result[2:])
+
+
+def _seen(task: asyncio.Task[Head]) -> None:
+    if not task.cancelled():
+        task.exception()  # asyncio must not complain about a failed read whose callers have gone

@@ -340,8 +340,6 @@ class Minting:
             raise ValueError("a proposal of a size that is never needed")
         if len(self._keys.pending_batches()) >= PENDING_LIMIT:
             raise ValueError("too many batches are pending")
-        if self._ceremony is not None and not self._ceremony.done():
-            raise ValueError("a ceremony is under way")
         nonce = self._rng.bytes(32)
         self._nonces = {reference: (proposal, nonce)}
         self._notify(leader, "dkg/accept", reference, nonce)
@@ -352,6 +350,9 @@ class Minting:
             raise ValueError("a start that this node did not accept")
         if tuple(sorted(start.nonces)) != membership.parties:
             raise ValueError("a start without everybody's nonce")
+        if self._ceremony is not None:
+            # Whoever leads has given the last one up; waiting for its silent parties would only hold up this one.
+            self._ceremony.cancel()
         self._ceremony = self._spawn(self._hold_ceremony(reference, start.proposal, start.nonces))
 
     async def _help_certify(self, leader: int, batch_id: bytes, ask: Ask) -> None:
