@@ -108,19 +108,19 @@ class Output:
             self.console.print(f"  [dim]{name.replace('_', ' '):<{width}}[/dim]  {escape(_plain(item))}")
 
     def table(self, rows: list[Any], title: str | None = None) -> None:
-        """Print objects with the same members as a table."""
-        from rich import box
+        """Print objects with the same members in columns, never cut: a token id is there to be copied."""
         from rich.markup import escape
-        from rich.table import Table
 
+        if title:
+            self.console.print(f"[bold]{escape(title)}[/bold]")
         if not rows:
             return
-        table = Table(title=title, box=box.SIMPLE, title_justify="left")
-        for name in rows[0]:
-            table.add_column(name.replace("_", " "), overflow="fold")
-        for row in rows:
-            table.add_row(*(escape(_plain(item)) for item in row.values()))
-        self.console.print(table)
+        head = [name.replace("_", " ") for name in rows[0]]
+        cells = [[_plain(item) for item in row.values()] for row in rows]
+        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+        for style, line in [("dim", head), *(("default", row) for row in cells)]:
+            text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+            self.console.print(f"  [{style}]{escape(text)}[/{style}]")
 
     def fail(self, error: Mapping[str, str], code: int) -> NoReturn:
         """Print an error and end the command with `code`."""
@@ -154,13 +154,22 @@ def command(as_json: bool) -> Iterator[Output]:
     except KeyboardInterrupt:
         out.fail({"code": "interrupted", "message": "stopped by Ctrl-C", "hint": ""}, INTERRUPTED)
     except (ValueError, OSError) as error:
-        out.fail({"code": "bad_input", "message": str(error), "hint": "see --help"}, USAGE)
+        out.fail(_as_error(error), USAGE)
     except Exception as error:
         from keyquorum.client.errors import KeyquorumError
 
         if not isinstance(error, KeyquorumError):
             raise
         out.fail(error.to_json(), exit_code(error))
+
+
+def _as_error(error: ValueError | OSError) -> dict[str, str]:
+    """Return the error object for bad input; intents and logins bring a code and a hint of their own."""
+    return {
+        "code": str(getattr(error, "code", "bad_input")),
+        "message": str(getattr(error, "message", error)),
+        "hint": str(getattr(error, "hint", "see --help")),
+    }
 
 
 class Stopwatch:

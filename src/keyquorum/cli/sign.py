@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from keyquorum.cli.keys import KeyArgument
-from keyquorum.cli.output import JsonOption, command
+from keyquorum.cli.output import CHAIN, JsonOption, command
 from keyquorum.cli.state import (
     DEFAULT_DIR,
     AccountOption,
@@ -156,6 +156,8 @@ def send(
         with out.working("signing and sending"):
             sent = _run(directory, account_file, timeout, lambda client: client.send_transaction(key, call))
         out.result(sent.to_json(), title=sent.signed.summary)
+        if sent.status != 1 and as_json:
+            raise typer.Exit(CHAIN)
         if sent.status != 1:
             from keyquorum.client.errors import ChainError
 

@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyquorum.cli.output import JsonOption, command
+import typer
+
+from keyquorum.cli.output import UNAVAILABLE, JsonOption, command
 from keyquorum.cli.state import DEFAULT_DIR, DirOption, TimeoutOption, open_network
 
 if TYPE_CHECKING:
@@ -20,18 +22,18 @@ def status(directory: DirOption = DEFAULT_DIR, timeout: TimeoutOption = 30.0, as
             found = asyncio.run(_ask(open_network(directory), timeout))
         if as_json:
             out.line(found.to_json())
-        else:
-            facts = found.facts
-            out.fields(
-                {
-                    "network": facts["network"],
-                    "threshold": f"{facts['threshold']} of {len(found.nodes)}",
-                    "live": found.live,
-                    "keys waiting": found.pool,
-                    "ready": found.ready,
-                }
-            )
-            out.table([{"party": n.party, "url": n.url, "ready": bool(n.live)} for n in found.nodes])
+            raise typer.Exit(0 if found.ready else UNAVAILABLE)
+        facts = found.facts
+        out.fields(
+            {
+                "network": facts["network"],
+                "threshold": f"{facts['threshold']} of {len(found.nodes)}",
+                "live": found.live,
+                "keys waiting": found.pool,
+                "ready": found.ready,
+            }
+        )
+        out.table([{"party": n.party, "url": n.url, "ready": bool(n.live)} for n in found.nodes])
         if not found.ready:
             from keyquorum.client.errors import Unavailable
 
