@@ -104,6 +104,27 @@ async def test_a_lost_connection_is_made_again_and_both_sides_see_it_go_and_come
         assert first and second and first.ours.connection != second.ours.connection
 
 
+async def test_a_peer_that_hangs_up_at_once_is_dialled_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyquorum.node.mesh.random.uniform", lambda low, high: 1.0)
+    monkeypatch.setattr("keyquorum.node.mesh.LONGEST_PAUSE", 0.4)
+    sleeps: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noting(seconds: float) -> None:
+        sleeps.append(seconds)
+        await sleep(seconds)
+
+    async with world(2) as w:
+        await w.all_up()
+        sleeps.clear()
+        monkeypatch.setattr("keyquorum.node.mesh.asyncio.sleep", noting)
+        for count in range(1, 5):
+            await until(lambda: bool(w.nodes[2].mesh.up))
+            w.nodes[2].mesh.drop(1, "flapping")
+            await until(lambda: w.nodes[1].events.count(("down", 2)) == count)  # noqa: B023
+        await until(lambda: 0.4 in sleeps)
+
+
 @pytest.mark.parametrize("party", [1, 2])
 async def test_a_restarted_node_is_linked_again_as_another_process(party: int) -> None:
     async with world(2) as w:
@@ -510,6 +531,16 @@ async def test_connections_that_never_finish_their_handshake_are_bounded_and_end
         await w.all_up()
         for _, writer in idle:
             writer.close()
+
+
+async def test_an_address_can_begin_only_so_many_handshakes_a_second() -> None:
+    async with world(2, 0, limits=Limits(handshake_rate=0.01, handshake_burst=5)) as w:
+        await w.start(2)
+        for _ in range(12):
+            _, writer = await asyncio.open_connection("127.0.0.1", w.ports[2])
+            writer.close()
+        counts = w.nodes[2].mesh.counts
+        await until(lambda: counts["handshakes_over_limit"] == 7 and counts["handshakes_refused"] == 5)
 
 
 async def test_a_registered_peer_cannot_hold_idle_connections() -> None:

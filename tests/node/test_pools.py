@@ -246,6 +246,18 @@ async def test_a_batch_that_is_not_answered_ends_the_link(tmp_path: Path, monkey
         assert parts(w.nodes[1])[1].counts["unanswered"] == 1
 
 
+async def test_a_peer_that_does_not_answer_keeps_nobody_else_from_being_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools_module, "PENDING_AT_ONCE", 1)
+    monkeypatch.setattr(pools_module, "SLOT_SECONDS", 0.1)
+    async with linked(tmp_path, 3) as w:
+        w.nodes[2].mesh.route(wire.BatchRequest, lambda peer, frame: None)  # first in line: the emptiest, lowest number
+        parts(w.nodes[1])[1].start()
+        await until(lambda: halves(w, 1, 3) == (4, 4))
+        assert halves(w, 1, 2) == (0, 0) and parts(w.nodes[1])[0].ready(2) is not None
+
+
 async def test_nothing_is_kept_of_a_batch_whose_link_is_lost_on_the_way(tmp_path: Path) -> None:
     async with linked(tmp_path) as w:
         ours, theirs = pair(w, 1, 2), pair(w, 2, 1)

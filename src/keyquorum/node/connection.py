@@ -33,7 +33,7 @@ class ConnectionDropped(ConnectionError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one connection; times in seconds."""
+    """Bounds of a connection and, from `handshakes` on, of the listener; times in seconds, the rate per address."""
 
     queue_bytes: int = 8 << 20
     bytes_per_second: int = 64 << 20
@@ -43,6 +43,8 @@ class Limits:
     probe: float = 2.0
     handshakes: int = 256
     handshakes_per_address: int = 32
+    handshake_rate: float = 50.0
+    handshake_burst: float = 200.0
 
 
 class Connection:

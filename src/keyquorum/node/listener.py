@@ -1,9 +1,9 @@
 """The listening side of the mesh: from a TCP connection to an identified peer's WebSocket.
 
 Sockets are accepted here, by hand, because the bounds belong before the TLS handshake: how many handshakes are under
-way, in all and from one address, and how long one may take. What is over a bound is closed unseen. Whoever proved a
-key is somebody by that key alone; HTTP is parsed only for the registered, from at most four connections each, and only
-to become a WebSocket within the time of a handshake.
+way, in all and from one address, how many an address may begin, and how long one may take. What is over a bound is
+closed unseen. Whoever proved a key is somebody by that key alone; HTTP is parsed only for the registered, from at most
+four connections each, and only to become a WebSocket within the time of a handshake.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from keyquorum.node.connection import Limits
 Identify = Callable[[Callable[[str], Any]], int | None]
 Welcome = Callable[[int, web.WebSocketResponse], Awaitable[None]]
 CONNECTIONS_PER_PEER: Final = 4
+ADDRESSES_REMEMBERED: Final = 4096
 
 
 class Listener:
@@ -41,6 +43,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._acceptors: list[asyncio.Task[None]] = []
         self._handshakes: dict[asyncio.Task[None], str] = {}
+        self._allowance: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._transports: dict[int, list[asyncio.Transport]] = {}
         self._welcomed: dict[asyncio.Task[Any], asyncio.Transport] = {}
         self._server: web.Server | None = None
@@ -79,14 +82,25 @@ class Listener:
                 await asyncio.sleep(0.1)  # out of file handles, most likely: let some close
                 continue
             source = str(address[0])
-            same = sum(other == source for other in self._handshakes.values())
-            if len(self._handshakes) >= self._limits.handshakes or same >= self._limits.handshakes_per_address:
+            if not self._may_shake_hands(source):
                 self._counts["handshakes_over_limit"] += 1
                 accepted.close()
                 continue
             task = asyncio.create_task(self._shake_hands(accepted, server))
             self._handshakes[task] = source
             task.add_done_callback(lambda done: self._handshakes.pop(done, None) and None)
+
+    def _may_shake_hands(self, source: str) -> bool:
+        """Bound the handshakes under way, in all and of one address, and how many an address begins per second."""
+        limits, now = self._limits, time.monotonic()
+        left, at = self._allowance.pop(source, (limits.handshake_burst, now))
+        left = min(limits.handshake_burst, left + (now - at) * limits.handshake_rate)
+        same = sum(other == source for other in self._handshakes.values())
+        allowed = left >= 1 and len(self._handshakes) < limits.handshakes and same < limits.handshakes_per_address
+        self._allowance[source] = (left - allowed, now)
+        if len(self._allowance) > ADDRESSES_REMEMBERED:
+            self._allowance.popitem(last=False)
+        return allowed
 
     async def _shake_hands(self, accepted: socket.socket, server: web.Server) -> None:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -39,6 +39,7 @@ FrameT = TypeVar("FrameT", bound=wire.Frame)
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 5.0
 LONGEST_WATCH_PAUSE: Final = 60.0
+LIVED_SECONDS: Final = 2.0
 
 log = logging.getLogger("keyquorum.mesh")
 
@@ -196,7 +197,9 @@ class Mesh:
         while True:
             lived = False
             try:
-                lived = await self._dial(number, known)
+                began = asyncio.get_running_loop().time()
+                admitted = await self._dial(number, known)
+                lived = admitted and asyncio.get_running_loop().time() - began > LIVED_SECONDS
                 known.last_problem = "the connection ended"
             except Exception as error:  # whatever it was, this loop is what brings the peer back
                 known.last_problem = _describe(error)

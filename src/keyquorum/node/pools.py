@@ -6,9 +6,10 @@ correlations. A batch has three messages: request, reply, verdict. The reply tel
 check passed, the verdict tells the sender the same of the receiver's; the receiver adds its half before the verdict
 leaves, so a name that the sender can reserve is always one that the receiver knows.
 
-One batch per peer and direction is under way at a time, and a handful in all, the emptiest pool first. Production
-waits while `pause_hint()` says that signing is under way, unless a pool is nearly empty. Every number a peer can
-choose is bounded here: how much it may ask for, how much is kept for it, and how long it may think.
+One batch per peer and direction is under way at a time, and a handful in all, the emptiest pool first; a peer that
+takes its time loses its place among those, so that slow ones cannot keep the others from being served. Production
+waits while `pause_hint()` says that signing is under way, unless a pool is nearly empty. Every number a peer can choose
+is bounded here: how much it may ask for, how much is kept for it, and how long it may think.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from keyquorum.rounds.errors import Blame
 TICK: Final = 0.05
 PENDING_AT_ONCE: Final = 4
 PATIENCE_SECONDS: Final = 60.0
+SLOT_SECONDS: Final = 2.0
 LONGEST_PAUSE: Final = 1.0
 FIRST_REFUSAL_PAUSE: Final = 1.0
 LONGEST_REFUSAL_PAUSE: Final = 30.0
@@ -60,6 +62,7 @@ class _Work:
     next_batch: int = 0
     asked: PendingBatch | None = field(default=None, repr=False)
     asking: bool = False
+    slot_until: float = 0.0
     filling: bool = True
     extending: bool = False
     held: SenderBatch | None = field(default=None, repr=False)
@@ -122,13 +125,14 @@ class Pools:
                     self.counts["unanswered"] += 1
                     self._links.destroy(link, "a batch was not answered")
             for link in self._choose(now):
-                self._work[link.link_id].asking = True
+                work = self._work[link.link_id]
+                work.asking, work.slot_until = True, now + SLOT_SECONDS
                 self._spawn(self._ask(link))
             await asyncio.sleep(TICK)
 
     def _choose(self, now: float) -> list[PairLink]:
         """Return the links to ask now, the emptiest pool first."""
-        under_way = sum(work.asking for work in self._work.values())
+        under_way = sum(work.asking and now < work.slot_until for work in self._work.values())
         needy = []
         for link in self._links.all_ready():
             work, ready = self._work[link.link_id], self._inventory.available(link.peer)[1]
