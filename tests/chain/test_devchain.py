@@ -12,7 +12,8 @@ import rlp
 from eth_account import Account
 from eth_hash.auto import keccak
 
-from chain_fixtures import DIVER, RECORDER, deployment, raises_rpc, words
+from chain_fixtures import DIVER, RECORDER, REVERTER, deployment, raises_rpc, words
+from keyquorum.chain.devchain import chain as chain_module
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.chain import DevChain
 from keyquorum.chain.devchain.methods import Methods
@@ -358,6 +359,44 @@ def test_a_call_leaves_nothing_behind(methods: Methods, chain: DevChain) -> None
     assert methods.run("eth_call", [{"to": contract, "data": "0x" + words(1).hex()}]) == "0x" + words(0).hex()
 
 
+def test_the_same_call_on_the_same_block_is_executed_once(
+    methods: Methods, chain: DevChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract, reverter = deploy(methods, RECORDER), deploy(methods, REVERTER)
+    executed = 0
+    real = chain_module.execute
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal executed
+        executed += 1
+        return real(*arguments)
+
+    def read(key: int = 1, to: str = contract, **more: str) -> int:
+        return int(methods.run("eth_call", [{"to": to, "data": "0x" + words(key).hex()} | more]), 16)
+
+    monkeypatch.setattr(chain_module, "execute", counted)
+    assert (read(), read(), executed) == (0, 0, 1)
+    read(2)
+    read(1, gas="0xffff")
+    read(1, **{"from": FIRST.address})
+    assert executed == 4, "what differs is executed"
+    record(methods, contract, 1, 5)
+    executed = 0
+    assert (read(), read(), executed) == (5, 5, 1), "a new block is a new answer"
+    for _ in range(2):
+        with pytest.raises(RpcError):
+            read(1, reverter)
+    assert executed == 3, "refusals are not kept"
+    kept = len(chain._answers)
+    monkeypatch.setattr(chain_module, "ANSWERS_KEPT", kept)
+    for key in range(10, 20):
+        read(key)
+    assert len(chain._answers) == kept
+    monkeypatch.setattr(chain_module, "LONGEST_ANSWER_KEPT", 63)
+    executed = 0
+    assert (read(99), read(99), executed) == (0, 0, 2), "long answers are not kept"
+
+
 def test_a_pending_call_sees_the_next_block(methods: Methods, chain: DevChain, wall: Wall) -> None:
     from chain_fixtures import CLOCK
 
@@ -397,6 +436,7 @@ def test_estimates_count_access_lists_and_authorizations(methods: Methods) -> No
     assert int(methods.run("eth_estimateGas", [listed]), 16) >= 21_000 + 2_400 + 1_900
     entry = {"chainId": "0x7a69", "address": HEX, "nonce": "0x0", "yParity": "0x0", "r": "0x1", "s": "0x1"}
     assert int(methods.run("eth_estimateGas", [call | {"authorizationList": [entry]}]), 16) >= 21_000 + 25_000
+    assert methods.run("eth_call", [listed | {"authorizationList": [entry]}]) == "0x"
 
 
 # -- logs -------------------------------------------------------------------------------------------------------------
