@@ -20,7 +20,7 @@ from keyquorum.protocols.multiply import (
     reply_bytes,
     request_bytes,
 )
-from keyquorum.protocols.ot_extension import PadHash
+from keyquorum.protocols.ot_extension import PadHash, SenderRows
 from keyquorum.rounds.errors import Blame
 from ot_dealer import RECEIVER, SENDER, SID, deal_pair, deal_seeds
 
@@ -239,6 +239,22 @@ def test_a_burn_while_the_reply_is_computed_withholds_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(multiply, "_mus", burn_and_go_on)
     with pytest.raises(ValueError, match="burned"):
         sender.extend(0, 1, request, SeededRng(1))
+
+
+def test_the_senders_rows_are_erased_when_the_reply_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, receiver = deal_pair(0)
+    _, request = receiver.request(0, 1, SeededRng(1))
+    kept: list[SenderRows] = []
+    real = multiply._extend
+
+    def keep(batch: int, size: int, rows: SenderRows, rng: SeededRng) -> tuple[SenderBatch, bytes]:
+        kept.append(rows)
+        assert rows.q.any() and rows.delta.any()
+        return real(batch, size, rows, rng)
+
+    monkeypatch.setattr(multiply, "_extend", keep)
+    sender.extend(0, 1, request, SeededRng(1))
+    assert not kept[0].q.any() and not kept[0].delta.any() and not sender.burned
 
 
 def test_secrets_do_not_show() -> None:
