@@ -122,6 +122,20 @@ def test_a_transaction_that_cannot_be_meant_is_refused(changes: dict[str, Any]) 
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"type": 0, "accessList": []}, "type 0 has the fields"),
+        ({"type": 1, "authorizationList": []}, "type 1 has the fields"),
+        ({"type": 3}, "type 3 are not signed"),
+        ({"type": 1, "maxPriorityFeePerGas": 1}, "type 1 has the fields"),
+    ],
+)
+def test_a_field_that_the_type_does_not_have_is_never_dropped(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadIntent, match=words):
+        transaction_intent({"chainId": 1, "nonce": 0, "gas": 1, "gasPrice": 1, **changes})
+
+
 def test_a_signature_is_applied_only_if_ethereum_accepts_it() -> None:
     raw = serialize(FULL)
     assert transaction_hash(apply_signature(raw, 1, 1, 0)) != transaction_hash(apply_signature(raw, 1, 1, 1))

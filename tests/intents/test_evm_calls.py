@@ -257,7 +257,9 @@ def test_bytes_behind_the_arguments_and_value_sent_along_are_shown() -> None:
 
 def test_a_call_to_nobody_is_a_contract_creation_whatever_its_data_begins_with() -> None:
     data = call_data("transfer(address,uint256)", FRIEND, 1)
-    assert intent_of(data, to="").summary.startswith("CREATES A CONTRACT")
+    intent = intent_of(data, to="")
+    assert intent.summary.startswith("CREATES A CONTRACT")
+    assert intent.details["function"] is None
 
 
 @settings(deadline=None, max_examples=300)

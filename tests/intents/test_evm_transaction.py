@@ -198,6 +198,12 @@ def test_bytes_that_are_no_transaction_of_a_known_type_are_refused(raw: bytes, c
     assert refusal(raw).code == code
 
 
+def test_the_refusal_of_blobs_and_of_wrong_shapes_says_what_is_wrong() -> None:
+    assert "blob" in str(refusal(b"\x03" + raw_of()[1:]))
+    assert "type 127" in str(refusal(b"\x7f" + raw_of()[1:]))
+    assert "must have 2 parts, not 1" in str(refusal(with_field(raw_of(), "access_list", [[b"\0" * 20]])))
+
+
 def fields_of(raw: bytes) -> tuple[bytes, list[Any]]:
     kind, items = evm_transaction.split(raw)
     return (bytes([kind]) if kind else b""), list(items)

@@ -177,7 +177,8 @@ def test_each_type_takes_its_values_and_no_others(kind: str, good: list[Any], ba
     "kind",
     [
         "uint", "int", "uint7", "uint0", "uint08", "uint264", "int-8", "bytes0", "bytes33", "bytes01", "byte", "fixed",
-        "fixed128x18", "function", "Missing", "uint8[0]", "uint8[01]", "uint8[-1]", "uint8[", "uint8]", "uint8[]x", "uint8 []", "[]", "",
+        "fixed128x18", "function", "Missing", "uint8[0]", "uint8[01]", "uint8[-1]", "uint8[", "uint8]", "uint8[]x",
+        "uint8 []", "[]", "",
         "uint8,uint8 y", "uint8[][][][][]", "uint8[99999]", "string)x(", "Ünsigned", "EIP712Domain", "uint8\n",
     ],
 )  # fmt: skip
@@ -260,6 +261,70 @@ def changed(path: str, value: Any, data: Any = MAIL) -> Any:
 )
 def test_one_wrong_place_in_a_good_example_is_refused(path: str, value: Any, code: str) -> None:
     assert refusal(changed(path, value)).code == code
+
+
+SNEAKY_NAMES = [
+    "A(bool x)",
+    "A,B",
+    "A B",
+    "",
+    "1A",
+    "Ä",
+    "A" * 129,
+    "uint",
+    "uint7",
+    "bytes33",
+    "fixed",
+    "function",
+    "bool",
+]
+
+
+@pytest.mark.parametrize("name", SNEAKY_NAMES)
+def test_a_struct_name_that_is_used_must_be_an_identifier_and_no_elementary_type(name: str) -> None:
+    as_primary = {**one("bool", True), "primaryType": name}
+    as_primary["types"] = {"EIP712Domain": struct("string name"), name: struct("bool x")}
+    assert "struct name" in str(refusal(as_primary))
+    as_member = one("bool", {"x": True}, **{name: struct("bool x")})
+    as_member["types"]["One"][0]["type"] = name
+    assert refusal(as_member).code == "bad_typed_data"
+
+
+@pytest.mark.parametrize("name", ["a,uint8 b", "a b", "", "1a", "x" * 129, "na\u200bme", "a)", "a:b", "é"])
+def test_a_field_name_that_could_change_the_encoded_type_is_refused(name: str) -> None:
+    data = one("bool", True)
+    data["types"]["One"] = [{"name": name, "type": "bool"}]
+    data["message"] = {name: True}
+    assert "malformed name" in str(refusal(data))
+
+
+def test_structs_have_fields_of_different_names_and_not_too_many() -> None:
+    data = one("bool", True)
+    data["types"]["One"] *= 2
+    assert "declared twice" in str(refusal(data))
+    assert "1 to 64 fields" in str(refusal(one("Empty", {}, Empty=[])))
+    wide = struct(*[f"bool x{i}" for i in range(65)])
+    assert "1 to 64 fields" in str(refusal(one("Wide", {f"x{i}": True for i in range(65)}, Wide=wide)))
+    narrow = one("Wide", {f"x{i}": True for i in range(64)}, Wide=wide[:64])
+    assert signed(narrow).digest
+    assert "an array of" in str(refusal(one("Odd", {"x": True}, Odd={"x": "bool"})))
+
+
+def test_the_domain_is_neither_the_message_nor_a_part_of_it() -> None:
+    assert "which is another" in str(refusal(changed("primaryType", "EIP712Domain")))
+    assert "may not be an EIP712Domain" in str(refusal(one("EIP712Domain", {"name": "Test"})))
+
+
+def test_the_details_hold_the_decoded_values() -> None:
+    data = request(
+        "All",
+        "address a, address[] b, bytes c, uint8 d, All[] e",
+        {"a": ME.lower(), "b": [FRIEND.lower()], "c": "0xAB", "d": "0x05", "e": []},
+    )
+    assert signed(data).details["message"] == {"a": ME, "b": [FRIEND], "c": "0xab", "d": 5, "e": []}
+    assert signed(data).details["domain"] == {"name": "App", "chainId": 1, "verifyingContract": TOKEN}
+    assert signed(data).details["primary_type"] == "All"
+    assert "b[0]=0xd8dA" in signed(request("B", "address[] b", {"b": [FRIEND.lower()]}, chain=False)).summary
 
 
 def test_the_chain_of_the_domain_must_be_the_one_of_the_policy() -> None:

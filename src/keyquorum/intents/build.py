@@ -105,13 +105,12 @@ def typed_data_intent(typed_data: Mapping[str, Any]) -> dict[str, Any]:
     uses, types that nobody uses are left out; none of this changes the digest. Bytes become hex, large
     integers decimal text.
     """
-    unknown = set(typed_data) - {"types", "primaryType", "domain", "message"}
-    if unknown or not {"types", "domain", "message"} <= set(typed_data):
+    if not {"types", "domain", "message"} <= set(typed_data):
         raise eip712.bad("typed data has the fields types, primaryType, domain and message")
     data = {name: _plain(value) for name, value in typed_data.items()}
     types = data["types"]
-    if not isinstance(types, dict) or not isinstance(data["domain"], dict):
-        raise eip712.bad("types and domain must be objects")
+    if not isinstance(types, dict):
+        raise eip712.bad("types must be an object")
     types.setdefault(
         eip712.DOMAIN,
         [{"name": name, "type": kind} for name, kind in eip712.DOMAIN_FIELDS.items() if name in data["domain"]],

@@ -46,7 +46,6 @@ _ELEMENTARY = re.compile(
     r"|136|144|152|160|168|176|184|192|200|208|216|224|232|240|248|256)"
 )
 _TYPE = re.compile(r"([A-Za-z_$][A-Za-z0-9_$:]{0,127})((?:\[(?:[1-9]\d{0,3})?\]){0,4})")
-_LAST_DIMENSION = re.compile(r"(.*)\[(\d*)\]")
 _DECIMAL = re.compile(r"0|-?[1-9]\d{0,77}")
 _HEX_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
@@ -61,9 +60,9 @@ def bad(message: str, hint: str = "see spec/intents.md for the accepted form of 
 # ---- types ------------------------------------------------------------------------------------------------------
 
 
-def read_types(value: Any, primary: str) -> Types:
+def read_types(value: dict[str, Any], primary: str) -> Types:
     """Return the struct types of the JSON `types`; each is well formed, known, and used by domain or `primary`."""
-    if type(value) is not dict or not 2 <= len(value) <= MAX_STRUCTS:
+    if not 2 <= len(value) <= MAX_STRUCTS:
         raise bad(f"types must be an object of 2 to {MAX_STRUCTS} structs, EIP712Domain among them")
     types = {name: _read_struct(name, members) for name, members in value.items()}
     if DOMAIN not in types or primary not in types or primary == DOMAIN:
@@ -163,10 +162,8 @@ class Values:
 
 def dimension(kind: str) -> tuple[str, int | None]:
     """Return the item type of an array type, and its fixed length or None."""
-    match = _LAST_DIMENSION.fullmatch(kind)
-    if match is None:
-        raise AssertionError("only called for types that end in a bracket")
-    return match[1], int(match[2]) if match[2] else None
+    inner, _, count = kind[:-1].rpartition("[")
+    return inner, int(count) if count else None
 
 
 def _elementary(kind: str, value: Any) -> Any:

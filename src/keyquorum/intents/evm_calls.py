@@ -76,7 +76,7 @@ Asked = tuple[tuple[str, ...], str | None]  # parts of the summary, and the warn
 
 
 def describe(to: bytes, data: bytes) -> Call | None:
-    """Return what `data` (at least 4 bytes) asks of the contract `to`, or None when the function is not known."""
+    """Return what `data` asks of the contract `to`, or None when the function is not known."""
     entry = _BY_SELECTOR.get(data[:4])
     if entry is None:
         return None

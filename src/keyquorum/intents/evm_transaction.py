@@ -236,7 +236,7 @@ _PARSERS: dict[str, Callable[[rlp.Item], Any]] = {
 
 
 def _call(transaction: Transaction) -> evm_calls.Call | None:
-    if not transaction.to or len(transaction.data) < 4:
+    if not transaction.to:
         return None
     return evm_calls.describe(transaction.to, transaction.data)
 
