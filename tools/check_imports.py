@@ -18,8 +18,7 @@ HOUSE = {
     "client": {"algebra", "intents", "auth", "chain", "protocols.sign", "rounds.errors"},
     "gateway": {"algebra", "intents", "auth", "chain", "client"},
     "node": {"algebra", "rounds", "protocols", "intents", "auth", "chain"},
-    "bench": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node"},
-    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node", "bench"},
+    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node"},
 }
 PURE = {"algebra", "rounds", "protocols", "intents", "auth"}
 IMPURE = {"asyncio", "time", "secrets", "os", "socket", "logging", "random"}

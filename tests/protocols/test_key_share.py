@@ -22,7 +22,7 @@ def test_a_record_makes_the_round_trip() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", RECORD[:6], RECORD[:-1], RECORD + b"\0", b"\x02" + RECORD[1:],
+        b"", b"\x02" + RECORD[1:],
         RECORD[:1] + b"\0\1" + RECORD[3:],  # t = 1
         RECORD[:1] + b"\0\5" + RECORD[3:],  # t > n
         RECORD[:3] + b"\0\1" + RECORD[5:],  # another party's id
@@ -42,9 +42,17 @@ def test_a_damaged_record_is_refused(data: bytes) -> None:
         KeyShare.from_bytes_checked(data)
 
 
+@pytest.mark.parametrize(
+    "data", [RECORD[:1], RECORD[:6], RECORD[:7], RECORD[:-1], RECORD + b"\0", RECORD + RECORD[-65:]]
+)
+def test_a_record_of_another_length_is_refused_before_it_is_read(data: bytes) -> None:
+    with pytest.raises(ValueError, match="wrong length"):
+        KeyShare.from_bytes_checked(data)
+
+
 @pytest.mark.parametrize("data", [b"", bytes(32), PENDING.to_bytes()[:-1], PENDING.to_bytes() + b"\0"])
 def test_a_damaged_pending_record_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="key share"):
+    with pytest.raises(ValueError, match="whole number"):
         PendingKeys.from_bytes_checked(data)
 
 

@@ -15,6 +15,7 @@ from dealer import DIGEST, deal_inventories, deal_key, make_keys, party_of, sess
 from keyquorum.algebra.curve import Point, generator_times
 from keyquorum.algebra.ecdsa import HALF_Q
 from keyquorum.algebra.field import Q
+from keyquorum.algebra.polynomial import lagrange_at_zero
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.protocols.correlations import Depleted, Name, ReceiverCorrelation
 from keyquorum.protocols.sign import (
@@ -27,6 +28,7 @@ from keyquorum.protocols.sign import (
     combine,
     sign,
 )
+from keyquorum.protocols.zero_share import share
 from keyquorum.rounds.errors import Abort, Blame
 from keyquorum.rounds.session import Session
 from keyquorum.rounds.simulate import Outcome, Tamper, simulate
@@ -299,6 +301,19 @@ def test_signers_that_disagree_about_digest_or_key_release_nothing_and_name_nobo
         assert "add up to the key" in str(error)
 
 
+def test_a_signing_share_that_is_zero_ends_the_run_and_names_nobody() -> None:
+    """Nobody can arrange it without all zero seeds; here the key share is made to fit them."""
+    pools = deal_inventories(SIGNERS, 1)
+    seeds = {j: pools[1].zero_seed(j) for j in (2, 4)}
+    party = party_of(1, SIGNERS)
+    zeta = share(party.sid, 1, SIGNERS, seeds, 1, X.to_bytes(), [DIGEST])[0]
+    key = replace(KEYS[1], key_share=-zeta * pow(lagrange_at_zero(1, SIGNERS), -1, Q) % Q)
+    with pytest.raises(Abort, match="is zero") as caught:
+        Session(party, sign(party, key, [DIGEST], pools[1])).start()
+    assert not isinstance(caught.value, Blame)
+    assert pools[1].available(2) == (1, 1)
+
+
 @pytest.mark.parametrize("field", ["pk", "R"])
 def test_points_that_add_up_to_infinity_end_the_run_and_name_nobody(field: str, monkeypatch) -> None:
     """The checks before make this unreachable, so they are switched off here."""
@@ -371,6 +386,13 @@ def test_sums_that_are_zero_are_refused(zero: str) -> None:
     wrong = {**shares, 1: shares[1]._replace(**{zero: (getattr(shares[1], zero) - total) % Q})}
     with pytest.raises(Abort, match=r"no signature$"):
         combine(wrong, R, D, X)
+
+
+def test_shares_under_which_the_key_would_be_infinite_are_refused() -> None:
+    """s R = h G: the formula recovers X = (s R - h G) / r = infinity."""
+    k, h = 7, int.from_bytes(D, "big")
+    with pytest.raises(Abort, match="under this key"):
+        combine({1: SignatureShare(h * pow(k, -1, Q) % Q, 1)}, generator_times(k), D, X)
 
 
 @pytest.mark.parametrize("digest", [bytes(32), b"\xff" * 32, b"\1" * 31])

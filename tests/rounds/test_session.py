@@ -202,10 +202,24 @@ def test_closing_ends_a_run_that_waits() -> None:
         sessions[1].start()
 
 
-def test_a_session_starts_once() -> None:
+def test_a_session_starts_once_and_not_after_it_was_closed() -> None:
     sessions, _ = started()
     with pytest.raises(ValueError, match="starts once"):
         sessions[1].start()
+    unborn = Session(party(1), toss(party(1)))
+    unborn.close()
+    with pytest.raises(ValueError, match="starts once"):
+        unborn.start()
+
+
+def test_the_limit_on_early_messages_does_not_apply_to_this_rounds() -> None:
+    sessions, first = started()
+    session = Session(party(1), toss(party(1)), early_limit=8)
+    session.receive(first[2][0])
+    assert session.dropped == {"too large": 1}
+    session.start()
+    session.receive(first[2][0])
+    assert session.heard == {2}
 
 
 def test_after_the_end_everything_is_late() -> None:

@@ -44,7 +44,7 @@ class KeyShare:
     @classmethod
     def from_bytes_checked(cls, data: bytes) -> KeyShare:
         """Return the key share of a record of `to_bytes`; raise `ValueError` for anything else."""
-        if data[:1] != _VERSION or len(data) < 7:
+        if data[:1] != _VERSION:
             raise ValueError("not a key share of this version")
         t, party_id, n = (int.from_bytes(data[k : k + 2], "big") for k in (1, 3, 5))
         if len(data) != record_bytes(n):
