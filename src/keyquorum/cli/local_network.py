@@ -19,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import random
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -48,6 +49,9 @@ ETHER = 10**18
 ALLOWANCES = {"user": 100 * ETHER, "relayer": 10 * ETHER, "node": ETHER}
 SHARE_OF_FUNDS = 20
 POLL_SECONDS = 0.05
+LOCAL_POLL_SECONDS = 0.25
+NODE_POLL_SECONDS = 0.25
+PORTS = range(20_000, 32_000)
 MINTS_PER_HOUR = 100_000
 REQUESTS_PER_SECOND = 10_000
 Progress = Callable[[str], None]
@@ -75,7 +79,9 @@ class LocalNetwork:
         funder: bytes | None = None,
         progress: Progress = lambda _: None,
         ready_seconds: float = 120.0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
+        """`settings` are further values for every node's `node.toml` (see `config.dump_default`)."""
         if not 2 <= nodes <= 100:
             raise ValueError("a network has 2 to 100 nodes")
         self.folder = folder
@@ -85,6 +91,7 @@ class LocalNetwork:
         self._funder = funder or ACCOUNTS[0][1]
         self._progress = progress
         self._ready_seconds = ready_seconds
+        self._settings = dict(settings or {})
         self._lock: IO[str] | None = None
         self._services: dict[str, Running] = {}
         self._ports = Ports(0, 0, (), ())
@@ -269,6 +276,7 @@ class LocalNetwork:
                 mesh_host=HOST,
                 mesh_port=self._ports.mesh[party - 1],
                 finality=finality,
+                poll_seconds=NODE_POLL_SECONDS if self._external_rpc is None else 1.0,
             )
         gateway = gateway_config.GatewayConfig(
             network=deployment.network,
@@ -400,12 +408,11 @@ def _is_free(port: int) -> bool:
 
 
 def _free_port(taken: set[int]) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port not in taken:
+    """Return a port below the range from which the system takes those of outgoing connections: it stays ours."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        if port not in taken and _is_free(port):
             return port
+    raise Misconfigured("no port is free on this machine", code="no_port", hint="stop something")
 
 
 def _address_of(key: bytes) -> str:
