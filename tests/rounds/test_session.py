@@ -213,7 +213,7 @@ def test_a_session_starts_once_and_not_after_it_was_closed() -> None:
 
 
 def test_the_limit_on_early_messages_does_not_apply_to_this_rounds() -> None:
-    sessions, first = started()
+    _, first = started()
     session = Session(party(1), toss(party(1)), early_limit=8)
     session.receive(first[2][0])
     assert session.dropped == {"too large": 1}
