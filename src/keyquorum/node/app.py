@@ -133,6 +133,7 @@ class Node:
         )
         background = Background()
         self._runner = Runner(self._send, self._mesh.is_up)
+        self._runner.observe = self.metrics.observe_run
         self._mesh.on_down.append(self._runner.peer_down)
         self._links = Links(self._mesh, self._inventory, Strikes(self._store), background, self._rng)
         levels = _levels(self._config.pools, len(membership.members))

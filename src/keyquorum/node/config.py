@@ -231,6 +231,8 @@ def dump_default(
     key_file: str | None = None,
     domains: Sequence[str] = ("localhost",),
     poll_seconds: float = 1.0,
+    mint_batch: int = 32,
+    mint_low: int = 8,
 ) -> str:
     """Return the text of a documented `node.toml`; what it says is what `load` reads back.
 
@@ -248,6 +250,7 @@ def dump_default(
         rpc=", ".join(map(_quote, rpc)), router=_quote(router),
         finality=finality if isinstance(finality, int) else _quote(finality),
         keys=keys, domains=", ".join(map(_quote, domains)), poll_seconds=poll_seconds,
+        mint_batch=mint_batch, mint_low=mint_low,
     )  # fmt: skip
     parse(tomllib.loads(text), Path("node.toml"))
     return text
@@ -293,8 +296,8 @@ high = 0
 batch = 64
 
 [minting]                     # the node with the lowest PartyId refills the pool of unused keys on the chain
-batch = 32                    # keys made in one ceremony
-low = 8                       # unused keys on the chain at which the next ceremony begins
+batch = {mint_batch}                    # keys made in one ceremony
+low = {mint_low}                       # unused keys on the chain at which the next ceremony begins
 
 [auth]
 domains = [{domains}]       # where people may log in: host, or host:port

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from keyquorum.rounds.errors import Abort, Blame
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -20,6 +22,13 @@ class Metrics:
         self.seconds = Histogram(
             "keyquorum_run_seconds", "duration of finished protocol runs", ["protocol"], registry=self.registry
         )
+
+    def observe_run(self, protocol: str, seconds: float, error: Abort | None) -> None:
+        """Count the end of a protocol run, how long it took, and whom it blamed."""
+        self.runs.labels(protocol, type(error).__name__ if error else "done").inc()
+        self.seconds.labels(protocol).observe(seconds)
+        for party in error.culprits if isinstance(error, Blame) else ():
+            self.blames.labels(str(party)).inc()
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"keyquorum_{name}", text, labels, registry=self.registry)

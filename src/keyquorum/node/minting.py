@@ -230,11 +230,12 @@ class Minting:
             dkg.generate(self._party(membership, sid), membership.threshold, proposal.size),
             self._dkg_seconds,
             in_thread=True,
+            name="dkg",
         )
         await self._keys.put_pending(sid, membership.epoch, pending.keys)
         confirmation = self._sid("dkg/confirm", membership, [sid], None)
         party = self._party(membership, confirmation)
-        await self._runner.run(party, dkg.confirm(party, pending), self._dkg_seconds, in_thread=True)
+        await self._runner.run(party, dkg.confirm(party, pending), self._dkg_seconds, True, "dkg/confirm")
         await self._keys.confirm(sid, proposal.purpose)
         self.progress.set()
         log.info("keys made", purpose=proposal.purpose, keys=proposal.size, seconds=round(time.monotonic() - began, 3))

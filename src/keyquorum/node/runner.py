@@ -73,6 +73,7 @@ class Runner:
         self._finished: OrderedDict[bytes, None] = OrderedDict()
         self._early: dict[int, _EarlyBox] = {}
         self.dropped = 0
+        self.observe: Callable[[str, float, Abort | None], None] = lambda name, seconds, error: None
 
     @property
     def active(self) -> int:
@@ -83,10 +84,12 @@ class Runner:
         """Whether there is a live link to `peer`."""
         return self._is_up(peer)
 
-    async def run(self, party: Party, protocol: Coroutine[Any, Any, T], seconds: float, in_thread: bool = False) -> T:
+    async def run(
+        self, party: Party, protocol: Coroutine[Any, Any, T], seconds: float, in_thread: bool = False, name: str = "run"
+    ) -> T:
         """Run `protocol` for `party` to its end and return its result.
 
-        `in_thread` moves the arithmetic of long runs off the event loop. Raises `AlreadyRun`,
+        `in_thread` moves the arithmetic of long runs off the event loop; `name` is for `observe`. Raises `AlreadyRun`,
         `PeerUnreachable`, `RunTimeout`, or what the protocol raises (`Abort`, `Blame`).
         """
         peers = tuple(j for j in party.parties if j != party.me)
@@ -100,6 +103,8 @@ class Runner:
         run = _Run(Session(party, protocol), peers, asyncio.get_running_loop().create_future(), in_thread)
         self._runs[party.sid] = run
         worker = asyncio.create_task(self._work(party.sid, run)) if in_thread else None
+        began = time.monotonic()
+        ended: Abort | None = None
         try:
             if worker is None:
                 self._step(run, run.session.start)
@@ -107,11 +112,16 @@ class Runner:
                     self._deliver(run, envelope)
             return await asyncio.wait_for(asyncio.shield(run.future), seconds)
         except TimeoutError:
-            raise RunTimeout(frozenset(self._silent(run))) from None
+            ended = RunTimeout(frozenset(self._silent(run)))
+            raise ended from None
+        except Abort as error:
+            ended = error
+            raise
         finally:
             if worker is not None:
                 worker.cancel()
             self._close(party.sid, run)
+            self.observe(name, time.monotonic() - began, ended)
 
     def receive(self, peer: int, envelope: Envelope) -> None:
         """Take an envelope that came over the authenticated link of `peer`."""

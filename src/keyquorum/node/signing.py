@@ -224,7 +224,9 @@ class Signing:
             nonces={j: tagged_hash(Tag.LINK, "process", self._boots(j)) for j in choice.signers},
         )
         party = Party(self.me, choice.signers, sid, self._rng)
-        return await self._runner.run(party, sign(party, key, [digest], self._inventory), self._run_seconds)
+        return await self._runner.run(
+            party, sign(party, key, [digest], self._inventory), self._run_seconds, name=purpose
+        )
 
     async def _await_correlations(self, peers: list[int]) -> None:
         """Wait a little for pools that are empty: under a burst that is quicker than to fail and be asked again."""

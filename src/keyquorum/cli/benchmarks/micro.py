@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from statistics import median
+from typing import TypeVar
 
 from keyquorum.algebra.rng import Rng, SystemRng
 from keyquorum.protocols import base_ot, dkg
@@ -19,6 +20,7 @@ from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import Envelope, Session
 
 BATCH = 64
+T = TypeVar("T")
 
 
 class Pair:
@@ -70,14 +72,13 @@ def signature_seconds(t: int, repeats: int = 9) -> float:
     parties = tuple(shares)
     stock = _stock(parties, repeats, rng)
     times = []
-    for row in range(repeats):
+    for _ in range(repeats):
         sid, digest = rng.bytes(32), b"\x01" + rng.bytes(31)
         began = time.process_time()
         outcome = _run({j: Session(Party(j, parties, sid, rng), sign(Party(j, parties, sid, rng), shares[j], [digest],
                                                                     stock[j])) for j in parties})  # fmt: skip
         times.append((time.process_time() - began) / t)
         _check(outcome, digest, shares[parties[0]])
-        del row
     return median(times)
 
 
@@ -89,7 +90,9 @@ def _check(outcome: dict[int, SignatureShares], digest: bytes, key: KeyShare) ->
 def _deal_by_dkg(t: int, rng: Rng) -> dict[int, KeyShare]:
     parties = tuple(range(1, t + 1))
     sid = rng.bytes(32)
-    sessions = {j: Session(Party(j, parties, sid, rng), dkg.generate(Party(j, parties, sid, rng), t, 1)) for j in parties}
+    sessions = {
+        j: Session(Party(j, parties, sid, rng), dkg.generate(Party(j, parties, sid, rng), t, 1)) for j in parties
+    }
     return {j: pending.keys[0] for j, pending in _run(sessions).items()}
 
 
@@ -112,7 +115,7 @@ def _stock(parties: tuple[int, ...], count: int, rng: Rng) -> dict[int, Inventor
     return stock
 
 
-def _run(sessions: dict[int, Session]) -> dict[int, object]:  # type: ignore[type-arg]
+def _run(sessions: dict[int, Session[T]]) -> dict[int, T]:
     """Deliver everything in order until every session is done; return the results."""
     waiting: list[tuple[int, Envelope]] = []
 
