@@ -41,3 +41,16 @@ def test_every_error_has_code_message_and_hint_and_one_root() -> None:
         assert set(error.to_json()) == {"code", "message", "hint"}
         assert error.to_json()["message"] == str(error) == "m"
     assert len({error.code for error in errors}) == len(errors)
+
+
+def test_the_package_offers_the_client_by_name_and_nothing_else() -> None:
+    import keyquorum
+    from keyquorum import client
+
+    assert keyquorum.Client is client.Client
+    assert keyquorum.AsyncClient is client.AsyncClient
+    assert keyquorum.PkpAccount is client.PkpAccount
+    for module in (keyquorum, client):
+        with pytest.raises(AttributeError):
+            module.Nothing  # noqa: B018
+    assert all(hasattr(client, name) for name in client.__all__)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
-from eth_account.messages import encode_defunct
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth import certificate, jws, siwe
@@ -99,6 +98,9 @@ def new_statement(
 
 def sign_statement(account: Account, statement: Statement, domain: str) -> dict[str, str]:
     """Let the account sign the statement; return the proof for method `siwe`. May block (a device asks its user)."""
+    # Half a second to import, and a gateway never signs.
+    from eth_account.messages import encode_defunct
+
     message = siwe.build_message(statement, from_checksum(account.address), domain, int(time.time()))
     signature = bytes(account.sign_message(encode_defunct(text=message)).signature)
     return {"message": message, "signature": "0x" + signature.hex()}
