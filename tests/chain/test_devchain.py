@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from eth_hash.auto import keccak
 
 from chain_fixtures import DIVER, RECORDER, REVERTER, deployment, raises_rpc, words
 from keyquorum.chain.devchain import chain as chain_module
+from keyquorum.chain.devchain import transactions
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.chain import DevChain
 from keyquorum.chain.devchain.methods import Methods
@@ -122,6 +125,11 @@ def replaced(raw: bytes, position: int, value: bytes) -> bytes:
         (replaced(signed(), 10, b""), "invalid"),
         (replaced(signed(), 10, b"\xff" * 32), "invalid"),
         (replaced(signed(), 11, (HALF + 1).to_bytes(32, "big")), "half"),
+        (b"\x02\xf9\x00" + signed()[2:], "malformed"),
+        (b"\x02" + rlp.encode(rlp.decode(signed()[1:]))[:-33] + b"\x81\x05", "malformed"),
+        (signed(chainId=1), "invalid chain id"),
+        (signed(gas=30_000_001), "exceeds block gas limit"),
+        (replaced(signed(), 8, [[b"", []]]), "invalid"),
         (signed(maxPriorityFeePerGas=4 * GWEI), "higher than max fee"),
         (signed(data=b"\1" * 3000), "intrinsic gas too low"),
         (signed(to=b"", data=b"\0" * 49_153, gas=10_000_000), "initcode"),
@@ -133,6 +141,19 @@ def test_a_malformed_or_invalid_transaction_is_refused_by_name(chain: DevChain, 
     with pytest.raises(RpcError, match=fragment):
         chain.submit(raw)
     assert chain.head.block_number == 0
+
+
+def test_nesting_is_refused_before_the_recursive_decoder_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert transactions.parse(signed(accessList=[{"address": HEX, "storageKeys": ["0x" + "01" * 32]}] * 3))
+
+    def reached() -> None:
+        raise AssertionError("the decoder was reached")
+
+    monkeypatch.setattr(transactions.DevVM, "get_transaction_builder", reached)
+    deep = rlp.encode([[[[[b"1"]]]]])
+    for raw in (deep, b"\x02" + deep, b"\xc1" * 100_000, b"\x01" + b"\xf9\xff\xff" * 100):
+        with raises_rpc(-32602, "malformed"):
+            transactions.parse(raw)
 
 
 def test_initcode_gas_is_counted_to_the_last_unit(chain: DevChain) -> None:
@@ -560,6 +581,13 @@ def test_no_parameter_makes_any_method_fail_otherwise_than_by_an_rpc_error(metho
         methods.run("eth_mining", [])
     with raises_rpc(-32602, "parameters"):
         methods.run("eth_chainId", [1])
+
+
+def test_the_specification_names_every_method() -> None:
+    from keyquorum.chain.devchain.registry import METHODS
+
+    page = (Path(__file__).parents[2] / "spec" / "devchain.md").read_text()
+    assert set(re.findall(r"`((?:anvil|eth|evm|hardhat|net|personal|web3)_\w+)`", page)) == set(METHODS)
 
 
 def test_what_would_change_the_meaning_is_refused_rather_than_ignored(methods: Methods) -> None:

@@ -1,9 +1,9 @@
 """Signed transactions: strict decoding, the checks that need no state, the checks that need it, and the waiting room.
 
-A transaction is decoded, encoded again and compared: what does not come back as the same bytes (trailing bytes, padded
-integers) is refused, so a transaction has one encoding and one hash. Types 0, 1, 2 and 4 are taken; blobs (type 3) are
-not, because nothing here stores them. Everything refused ends in an `RpcError` whose wording follows the clients that
-people know, since tools look for phrases such as "nonce too low".
+A transaction has one encoding and so one hash: trailing bytes, padded integers and long forms of short lengths are
+refused by the decoder, and nesting deeper than any transaction's before it. Types 0, 1, 2 and 4 are taken; blobs (type
+3) are not, because nothing here stores them. Everything refused ends in an `RpcError` whose wording follows the clients
+that people know, since tools look for phrases such as "nonce too low".
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def decode(raw: bytes) -> Transaction:
 
 
 def parse(raw: bytes) -> Transaction:
-    """Return the transaction in `raw`, which is exactly its encoding; `RpcError` otherwise."""
+    """Return the transaction of which `raw` is the encoding; `RpcError` otherwise."""
     if not raw:
         raise RpcError(INVALID, "empty transaction")
     if len(raw) > MAX_RAW:
@@ -49,13 +49,9 @@ def parse(raw: bytes) -> Transaction:
     if _nests_too_deep(raw, 0 if raw[0] >= 0xC0 else 1):
         raise RpcError(INVALID, "malformed transaction")
     try:
-        transaction = DevVM.get_transaction_builder().decode(raw)
-        exact = transaction.encode() == raw
+        return DevVM.get_transaction_builder().decode(raw)
     except (rlp.RLPException, ValidationError, UnrecognizedTransactionType, RecursionError, ValueError, TypeError):
         raise RpcError(INVALID, "malformed transaction") from None
-    if not exact:
-        raise RpcError(INVALID, "malformed transaction: not canonically encoded")
-    return transaction
 
 
 def _nests_too_deep(raw: bytes, position: int) -> bool:
