@@ -64,16 +64,20 @@ def tagged_hash(tag: Tag, *values: Hashable) -> bytes:
 
     Integers must not be negative.
     """
-    state = hashlib.sha256(encode(tag.value))
+    state = _TAGGED[tag].copy()
     for value in values:
         if isinstance(value, (bytes, bytearray, memoryview)):
             # Large arrays are fed as they lie: no copy of megabytes to put a prefix before them.
-            view = memoryview(value).cast("B")
-            state.update(type_bytes + view.nbytes.to_bytes(8, "big"))
-            state.update(view)
+            size = value.nbytes if isinstance(value, memoryview) else len(value)
+            state.update(type_bytes + size.to_bytes(8, "big"))
+            state.update(value)
         else:
             state.update(encode(value))
     return state.digest()
+
+
+# The hash of the tag alone, made once: every use starts from a copy of it.
+_TAGGED = {tag: hashlib.sha256(encode(tag.value)) for tag in Tag}
 
 
 def expand(tag: Tag, length: int, *values: Hashable) -> bytes:
