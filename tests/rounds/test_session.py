@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from keyquorum.rounds.errors import Abort, Blame
+from keyquorum.rounds.message import Message
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import Envelope, Session, session_id
-from rounds.toss import Number, mixed, party, toss, tossing
+from rounds.toss import Hash, Number, mixed, party, toss, tossing
 
 
 def started(n: int = 3, protocol=toss) -> tuple[dict[int, Session], dict[int, list[Envelope]]]:
@@ -243,8 +244,8 @@ def test_a_protocol_that_awaits_something_foreign_is_a_bug() -> None:
     assert session.closed
 
 
-@pytest.mark.parametrize("second", [Number([1, 2]), Number([])])
-def test_our_own_private_messages_have_one_shape(second: Number) -> None:
+@pytest.mark.parametrize("second", [Number([1, 2]), Number([]), Hash(bytes(32))])
+def test_our_own_private_messages_have_one_shape(second: Message) -> None:
     async def uneven(p: Party) -> None:
         await p.scatter({2: Number([1]), 3: second})
 

@@ -37,6 +37,16 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert len({tuple(trace(seed)) for seed in range(10)}) > 1
 
 
+def test_faults_happen_within_their_budget() -> None:
+    """Twelve messages in a toss of three; three may come twice, two not at all."""
+    assert simulate(tossing(), 0).delivered == 12
+    twice = [simulate(tossing(), seed, duplicates=3).delivered for seed in range(30)]
+    assert max(twice) == 15
+    assert len(set(twice)) > 1
+    lost = [simulate(tossing(), seed, losses=2).lost for seed in range(30)]
+    assert set(lost) == {0, 1, 2}
+
+
 def test_lost_messages_leave_parties_waiting_and_never_with_another_result() -> None:
     right = simulate(tossing(), 0).results[1]
     waiting = 0

@@ -83,11 +83,12 @@ def share(
     `seeds` has the pair's seed for each other signer; a run, named by `sid` and `context`, is expanded once.
     """
     zeta = [0] * batch
+    run = tagged_hash(Tag.ZERO_SHARE, sid, list(context))
     for j in signers:
         if j == me:
             continue
         # 4.1
-        stream = expand(Tag.ZERO_SHARE, _WIDE * batch, seeds[j], sid, *context)
+        stream = expand(Tag.ZERO_SHARE, _WIDE * batch, seeds[j], run)
         sign = 1 if me < j else -1
         # 4.2
         for row in range(batch):

@@ -103,7 +103,10 @@ class Message:
     @classmethod
     def length(cls, dims: Dims) -> int:
         """Return the number of bytes of the encoding for these dimensions."""
-        return sum(items.kind.size * items.count(dims) for _, items in layout(cls))
+        total = 0
+        for _, items in layout(cls):
+            total += items.kind.size * items.count(dims)
+        return total
 
     def dims(self) -> dict[str, int]:
         """Return the dimensions of this message; raise `ValueError` when its fields contradict each other."""
@@ -131,12 +134,17 @@ class Message:
         """Return the message with exactly this encoding; raise `ValueError` for any other bytes."""
         if len(data) != cls.length(dims):
             raise ValueError(f"a {cls.__name__} has {cls.length(dims)} bytes here, not {len(data)}")
-        values, offset = [], 0
+        values: list[Any] = []
+        start = 0
         for _, items in layout(cls):
-            size, end = items.kind.size, offset + items.kind.size * items.count(dims)
-            flat = [items.kind.decode(data[at : at + size]) for at in range(offset, end, size)]
-            values.append(_nest(flat, [dims[name] for name in items.shape]))
-            offset = end
+            decode, size, shape = items.kind.decode, items.kind.size, items.shape
+            end = start + size * items.count(dims)
+            if shape:
+                flat = [decode(data[at : at + size]) for at in range(start, end, size)]
+                values.append(flat if len(shape) == 1 else _nest(flat, [dims[name] for name in shape]))
+            else:
+                values.append(decode(data[start:end]))
+            start = end
         message = cls(*values)
         object.__setattr__(message, "_encoded", bytes(data))
         return message
@@ -173,4 +181,4 @@ def _nest(flat: list[Any], sizes: list[int]) -> Any:
     """Return the items as an array of these dimensions, the last one innermost."""
     for size in reversed(sizes[1:]):
         flat = [flat[at : at + size] for at in range(0, len(flat), size)]
-    return flat if sizes else flat[0]
+    return flat
