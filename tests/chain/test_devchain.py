@@ -128,6 +128,8 @@ def replaced(raw: bytes, position: int, value: bytes) -> bytes:
         (b"\x02\xf9\x00" + signed()[2:], "malformed"),
         (b"\x02" + rlp.encode(rlp.decode(signed()[1:]))[:-33] + b"\x81\x05", "malformed"),
         (signed(chainId=1), "invalid chain id"),
+        (signed(maxFeePerGas=1, maxPriorityFeePerGas=1), "less than block base fee"),
+        (signed(value=10_000 * 10**18), "insufficient funds for gas"),
         (signed(gas=30_000_001), "exceeds block gas limit"),
         (replaced(signed(), 8, [[b"", []]]), "invalid"),
         (signed(maxPriorityFeePerGas=4 * GWEI), "higher than max fee"),
@@ -169,10 +171,14 @@ def test_a_set_code_transaction_needs_a_destination_and_an_authorization(chain: 
             chain.submit(replaced(raw, position, value))
 
 
-def test_a_contract_account_cannot_send(chain: DevChain) -> None:
-    chain._seal(chain.next_header(), edit=lambda state: state.set_code(bytes.fromhex(FIRST.address[2:]), b"\0"))
+def test_a_contract_account_cannot_send_unless_its_code_is_a_delegation(chain: DevChain) -> None:
+    sender = bytes.fromhex(FIRST.address[2:])
+    chain._seal(chain.next_header(), edit=lambda state: state.set_code(sender, b"\0"))
     with raises_rpc(-32000, "not an eoa"):
         chain.submit(signed())
+    chain._seal(chain.next_header(), edit=lambda state: state.set_code(sender, b"\xef\x01\0" + NOBODY))
+    chain.submit(signed())
+    assert chain.head.block_number == 3
 
 
 def test_the_same_transaction_twice_is_already_known(chain: DevChain) -> None:
