@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ANN201
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """Where everything is installed (continuous integration), a skipped test is a failed one."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("KEYQUORUM_NO_SKIP"):

@@ -28,7 +28,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def key(cluster: Cluster):  # noqa: ANN201
+async def key(cluster: Cluster):
     """A key that `cluster.user` owns."""
     await cluster.pool_filled()
     async with cluster.client() as client:

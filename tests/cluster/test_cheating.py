@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from cluster import Cluster, replaced
 from test_signing import ask_all, body_for
 
+from cluster import Cluster, replaced
 from keyquorum import intents
 from keyquorum.algebra.field import Q
 from keyquorum.node.app import Node
@@ -89,7 +89,9 @@ async def test_a_lying_answer_never_reaches_the_user(cluster: Cluster, key: Any,
         if lie in ("w", "u"):
             share[lie] = f"0x{(int(share[lie], 16) + 1) % Q:064x}"
         elif lie == "R":
-            share["R"] = "0x" + cheat.signing._keys.load(bytes.fromhex(f"{key.token_id:064x}")).public_key.to_bytes().hex()
+            share["R"] = (
+                "0x" + cheat.signing._keys.load(bytes.fromhex(f"{key.token_id:064x}")).public_key.to_bytes().hex()
+            )
         elif lie == "party":
             share["party"] = 3
         elif lie == "nonsense":
@@ -191,9 +193,9 @@ async def test_a_batch_that_was_not_confirmed_is_not_certified(cluster: Cluster)
 
 async def test_a_confirmed_batch_is_certified_only_as_the_next_one(cluster: Cluster) -> None:
     node = cluster.nodes[4]
-    with replaced(node._minting, "_unregistered", lambda _: {b"v" * 32: [b"\x04" * 65]}):
-        with pytest.raises(ValueError, match="not next"):
-            await node._minting._sign_batch(b"v" * 32, Ask(999, [1, 2, 4], b"n" * 16))
+    waiting = replaced(node._minting, "_unregistered", lambda _: {b"v" * 32: [b"\x04" * 65]})
+    with waiting, pytest.raises(ValueError, match="not next"):
+        await node._minting._sign_batch(b"v" * 32, Ask(999, [1, 2, 4], b"n" * 16))
 
 
 async def test_key_generation_with_a_cheat_leaves_no_usable_key(cluster: Cluster) -> None:
@@ -219,5 +221,3 @@ async def test_keys_are_made_registered_and_signed_with_by_any_three(cluster: Cl
     async with asyncio.timeout(20):
         while await cluster.deployment.bind(cluster.rpc, "PubkeyRouter").read("nextBatch") == before:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-
-

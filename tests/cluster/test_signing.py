@@ -10,10 +10,10 @@ import time
 from typing import Any
 
 import pytest
-from cluster import Cluster
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
+from cluster import Cluster
 from keyquorum import intents
 from keyquorum.auth import request as requests
 from keyquorum.client.errors import Refused

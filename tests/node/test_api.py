@@ -59,7 +59,7 @@ class Site:
 
 
 @pytest.fixture
-async def site():  # noqa: ANN201
+async def site():
     service = Service()
     runner = web.AppRunner(api.make_app(service, MAX_BODY, per_second=1000), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
@@ -110,7 +110,7 @@ async def test_a_good_body_is_answered(site: Site) -> None:
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_read(site: Site) -> None:
-    async def endless():  # noqa: ANN202
+    async def endless():
         yield b"x"
         await asyncio.sleep(30)
 
@@ -122,7 +122,7 @@ async def test_a_body_that_says_it_is_too_large_is_not_read(site: Site) -> None:
 async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(site: Site) -> None:
     sent = 0
 
-    async def chunks():  # noqa: ANN202
+    async def chunks():
         nonlocal sent
         for _ in range(100 * 1024):
             sent += 1024
@@ -146,7 +146,7 @@ async def test_a_compressed_body_is_refused_and_not_unpacked(site: Site) -> None
 async def test_a_slow_body_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "BODY_SECONDS", 0.05)
 
-    async def slow():  # noqa: ANN202
+    async def slow():
         yield b"{"
         await asyncio.sleep(1)
 
