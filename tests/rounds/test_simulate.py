@@ -83,5 +83,7 @@ def test_what_is_no_protocol_error_ends_the_simulation() -> None:
     async def buggy(party):
         raise AssertionError("a bug")
 
+    sessions = tossing(3, buggy)
     with pytest.raises(AssertionError, match="a bug"):
-        simulate(tossing(3, buggy), 0)
+        simulate(sessions, 0)
+    assert all(session.closed for session in sessions.values())
