@@ -111,6 +111,9 @@ def test_coordinates_of_another_length_are_refused_even_if_they_join_to_64_bytes
     joined = KEY.public.x + KEY.public.y
     with refused("bad_session_key", 400):
         SessionKey.from_coordinates(joined[:31], joined[31:])
+    for length in (0, 31, 33):
+        with refused("bad_session_key", 400):
+            SessionKey.from_coordinates(KEY.public.x, (KEY.public.y + bytes(1))[:length])
 
 
 def test_signatures_are_64_bytes_that_openssl_accepts_and_repeat_exactly() -> None:

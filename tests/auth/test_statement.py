@@ -12,7 +12,7 @@ import pytest
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import statement as statements
-from keyquorum.auth.network import chain_id_of, from_checksum, network_id, to_checksum
+from keyquorum.auth.network import chain_id_of, from_checksum, is_key_id, network_id, to_checksum
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION, Statement
 
@@ -211,6 +211,11 @@ def test_the_example_addresses_of_eip_55_are_read_and_written(address: str, refu
 def test_what_is_no_address_is_refused(value: object, refused: Callable[..., Any]) -> None:
     with refused("bad_address", 400):
         from_checksum(value)
+
+
+def test_a_key_id_is_text() -> None:
+    assert is_key_id(KEY)
+    assert not any(map(is_key_id, (5, None, KEY.encode(), [KEY], KEY[2:], KEY + "\n", KEY.upper())))
 
 
 def test_a_network_id_tells_its_chain_and_only_addresses_have_a_checksum() -> None:

@@ -46,10 +46,10 @@ class SessionKey:
     @classmethod
     def from_coordinates(cls, x: bytes, y: bytes) -> SessionKey:
         """Return the key with these coordinates; raise `AuthError` when they are no point of P-256."""
-        if len(x) != _COORDINATE_BYTES or len(y) != _COORDINATE_BYTES:
+        if len(x) != _COORDINATE_BYTES:
             raise malformed("bad_session_key", "the coordinates of a session key have exactly 32 bytes")
         try:
-            # The decoder of encoded points also refuses coordinates that are not reduced modulo the prime;
+            # The decoder of encoded points also refuses a y of another length and coordinates that are not reduced;
             # EllipticCurvePublicNumbers accepts them, which would give one key two names.
             key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + x + y)
         except ValueError as error:
