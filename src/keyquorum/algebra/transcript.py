@@ -22,7 +22,6 @@ class Tag(StrEnum):
     SESSION_ID = "keyquorum/1/session-id"
     ECHO = "keyquorum/1/rounds/echo"
     DKG_COMMITMENT = "keyquorum/1/dkg/commitment"
-    DKG_COEFFICIENTS = "keyquorum/1/dkg/batch-check"
     DKG_CONFIRMATION = "keyquorum/1/dkg/confirmation"
     SCHNORR_CHALLENGE = "keyquorum/1/proofs/schnorr"
     BASE_OT_POINT = "keyquorum/1/base-ot/hash-to-point"
