@@ -145,10 +145,12 @@ async def test_the_steps_are_those_of_the_spec(tmp_path: Path) -> None:
         assert w.nodes[2].inventory.zero_seed(1) == seed
 
 
-@pytest.mark.parametrize("fault", ["short points", "no points", "wrong opening", "repeated step", "flood"])
+@pytest.mark.parametrize(
+    "fault", ["short points", "no points", "wrong opening", "repeated step", "wrong number", "flood"]
+)
 async def test_a_malformed_setup_ends_the_connection_without_a_strike(tmp_path: Path, fault: str) -> None:
     async with world(2, 0, folder=tmp_path) as w, Puppet(w) as puppet:
-        _, _, first = await puppet.first_step()
+        _, mine, first = await puppet.first_step()
         if fault == "short points":
             await puppet.send(1, first[:-1])
         elif fault == "no points":
@@ -163,9 +165,14 @@ async def test_a_malformed_setup_ends_the_connection_without_a_strike(tmp_path: 
             await puppet.send(1, first)
             theirs = await puppet.setup(1)
             _, answer = base_ot.respond(puppet.sid, 2, 1, SystemRng(), theirs[32:])
-            await puppet.send(2, bytes(64) + answer)
+            if fault == "wrong opening":
+                await puppet.send(2, bytes(64) + answer)
+            else:
+                _, opening = zero_share.reveal(mine, theirs[:32])
+                await puppet.send(1, opening + answer)
         await until(lambda: w.nodes[2].events == [("up", 1), ("down", 1)])
         links = w.nodes[2].links
+        assert w.nodes[2].mesh.counts["receiver_failed"] == 0
         assert links and links.strikes.wait(1) == 0.0 and not links.strikes.is_quarantined(1)
         with pytest.raises(Depleted):
             w.nodes[2].inventory.zero_seed(1)

@@ -235,6 +235,34 @@ async def test_a_reply_or_verdict_that_nobody_asked_for_is_dropped(tmp_path: Pat
         assert halves(w, 1, 2) == halves(w, 2, 1) == (0, 0)
 
 
+async def test_a_verdict_about_another_batch_is_dropped(tmp_path: Path) -> None:
+    async with linked(tmp_path) as w:
+        ours, pools = pair(w, 1, 2), parts(w.nodes[2])[1]
+        assert ours.receiver is not None
+        _, request = ours.receiver.request(7, 4, w.nodes[1].pools._rng)  # type: ignore[union-attr]
+        w.nodes[1].mesh.send(2, wire.BatchRequest(ours.link_id, 7, 4, request))
+        await until(lambda: pools._work[ours.link_id].held is not None)
+        w.nodes[1].mesh.send(2, wire.BatchVerdict(ours.link_id, 6, True))
+        await until(lambda: pools.counts["frames_dropped"] == 1)
+        assert w.nodes[2].inventory.available(1) == (0, 0)
+
+
+async def test_a_reply_to_another_batch_is_dropped_and_the_right_one_still_taken(tmp_path: Path) -> None:
+    async with linked(tmp_path) as w:
+        mesh, send = w.nodes[2].mesh, w.nodes[2].mesh.send
+
+        def wrong_first(peer: int, frame: wire.Frame) -> bool:
+            if isinstance(frame, wire.BatchReply):
+                send(peer, wire.BatchReply(frame.link, frame.batch + 1, frame.payload[::-1]))
+            return send(peer, frame)
+
+        mesh.send = wrong_first  # type: ignore[method-assign]
+        links, pools = parts(w.nodes[1])
+        pools.start()
+        await until(lambda: halves(w, 1, 2) == (4, 4))
+        assert pools.counts["frames_dropped"] == 1 and links.counts["strikes"] == 0
+
+
 async def test_a_batch_that_is_not_answered_ends_the_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools_module, "PATIENCE_SECONDS", 0.2)
     async with linked(tmp_path) as w:

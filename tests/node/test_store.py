@@ -129,6 +129,13 @@ async def test_only_so_many_shares_stay_decrypted(tmp_path: Path) -> None:
 # Group commit
 
 
+def test_every_commit_is_flushed_to_the_disk(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "x.sqlite")
+    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]  # 2 is FULL
+    connection.close()
+
+
 def test_what_waits_is_committed_together(tmp_path: Path) -> None:
     statements: list[str] = []
 
