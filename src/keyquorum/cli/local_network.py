@@ -19,12 +19,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
-import random
 import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -36,13 +34,13 @@ from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, Sender
 from keyquorum.cli import state
 from keyquorum.cli.node_folder import NodeFolder
+from keyquorum.cli.ports import HOST, Ports
 from keyquorum.cli.processes import Running, Service
 from keyquorum.client.async_client import AsyncClient
 from keyquorum.client.errors import ChainError, Misconfigured, Unavailable
 from keyquorum.client.network import Network
 from keyquorum.gateway import config as gateway_config
 
-HOST = "127.0.0.1"
 DEV_CHAIN_ID = 31337
 ETHER = 10**18
 # A fresh account gets this much, but never more than a twentieth of what the funder has.
@@ -51,20 +49,9 @@ SHARE_OF_FUNDS = 20
 POLL_SECONDS = 0.05
 LOCAL_POLL_SECONDS = 0.25
 NODE_POLL_SECONDS = 0.25
-PORTS = range(20_000, 32_000)
 MINTS_PER_HOUR = 100_000
 REQUESTS_PER_SECOND = 10_000
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The ports of one network; `api` and `mesh` in the order of the parties."""
-
-    chain: int
-    gateway: int
-    api: tuple[int, ...]
-    mesh: tuple[int, ...]
 
 
 class LocalNetwork:
@@ -117,7 +104,7 @@ class LocalNetwork:
         start = time.monotonic()
         self._take_folder()
         previous = self._read_local()
-        self._ports = self._choose_ports(previous)
+        self._ports = Ports.choose(self.n, previous.get("ports", {}))
         folders = [NodeFolder(self.folder / f"node-{party}") for party in range(1, self.n + 1)]
         making = asyncio.gather(*(asyncio.to_thread(folder.create) for folder in folders))
         await self._start_chain()
@@ -161,23 +148,6 @@ class LocalNetwork:
                 hint=f"start it with --nodes {found['nodes']}, or choose another --dir",
             )
         return found
-
-    def _choose_ports(self, previous: dict[str, Any]) -> Ports:
-        wanted = previous.get("ports", {})
-        taken: set[int] = set()
-
-        def choose(port: int) -> int:
-            chosen = port if port and port not in taken and _is_free(port) else _free_port(taken)
-            taken.add(chosen)
-            return chosen
-
-        none = [0] * self.n
-        return Ports(
-            choose(wanted.get("chain", 0)),
-            choose(wanted.get("gateway", 0)),
-            tuple(choose(port) for port in wanted.get("api", none)),
-            tuple(choose(port) for port in wanted.get("mesh", none)),
-        )
 
     @property
     def rpc(self) -> str:
@@ -291,8 +261,7 @@ class LocalNetwork:
         (self.folder / "gateway" / "gateway.toml").write_text(gateway_config.dump(gateway))
         self.network = Network(deployment.network, self.rpc, self.gateway_url)
         self.network.save(self.folder / state.NETWORK_FILE)
-        ports = {name: getattr(self._ports, name) for name in ("chain", "gateway", "api", "mesh")}
-        (self.folder / "local.json").write_text(json.dumps({"nodes": self.n, "ports": ports}) + "\n")
+        (self.folder / "local.json").write_text(json.dumps({"nodes": self.n, "ports": asdict(self._ports)}) + "\n")
 
     @property
     def _found_deployment(self) -> Deployment:
@@ -395,24 +364,6 @@ async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
 
 async def _has_code(rpc: Rpc, address: str) -> bool:
     return str(await rpc.call("eth_getCode", address, "latest")) not in ("0x", "")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port(taken: set[int]) -> int:
-    """Return a port below the range from which the system takes those of outgoing connections: it stays ours."""
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        if port not in taken and _is_free(port):
-            return port
-    raise Misconfigured("no port is free on this machine", code="no_port", hint="stop something")
 
 
 def _address_of(key: bytes) -> str:

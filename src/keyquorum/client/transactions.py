@@ -61,7 +61,7 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
     if "from" in found and checksum(found["from"]) != checksum(sender):
         raise ValueError(f"the transaction is from {found['from']}, not from {sender}")
     found.pop("from", None)
-    kind = found["type"] = type_of(found)
+    found["type"] = type_of(found)
     if found.setdefault("chainId", chain_id) != chain_id:
         return found
     calls: list[tuple[str, Sequence[Any]]] = [
@@ -81,14 +81,19 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
     found.setdefault("nonce", from_quantity(nonce))
     if estimate:
         found["gas"] = from_quantity(estimate[0]) * 5 // 4
+    _fill_fees(found, block, tip)
+    return found
+
+
+def _fill_fees(found: dict[str, Any], block: Mapping[str, Any], tip: Any) -> None:
+    """Fill in the fees: twice the base fee and the tip, so that the transaction survives some full blocks."""
     base_fee = from_quantity(block.get("baseFeePerGas", "0x0"))
     priority = DEFAULT_TIP if isinstance(tip, RpcError) else from_quantity(tip)
-    if kind in (0, 1):
+    if found["type"] in (0, 1):
         found.setdefault("gasPrice", 2 * base_fee + priority)
     else:
         priority = found.setdefault("maxPriorityFeePerGas", priority)
         found.setdefault("maxFeePerGas", 2 * base_fee + priority)
-    return found
 
 
 def _call_object(found: Mapping[str, Any], sender: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,22 @@ class Gateway(Connection):
         return {"network": config.network, "rpc": config.public_rpc or config.rpc, "gateway": own}
 
 
+def _page(make: Callable[[], web.Response]) -> Any:
+    async def handler(_: web.Request) -> web.Response:
+        return make()
+
+    return handler
+
+
 def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Application:
     """Return the aiohttp application."""
     specification = document()
 
-    async def sign(request: web.Request) -> web.Response:
-        return json_response(await gateway.sign(await read_body(request)))
+    def posting(service: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Any:
+        async def handler(request: web.Request) -> web.Response:
+            return json_response(await service(await read_body(request)))
 
-    async def open_session(request: web.Request) -> web.Response:
-        return json_response(await gateway.open_session(await read_body(request)))
+        return handler
 
     async def mint(request: web.Request) -> web.Response:
         return json_response(await gateway.mint(await read_body(request), request.remote or ""))
@@ -140,36 +148,24 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Appli
     async def network(_: web.Request) -> web.Response:
         return json_response((await gateway.status()).to_json() | {"version": __version__})
 
-    async def network_file(_: web.Request) -> web.Response:
-        return json_response(gateway.network_file())
-
-    async def live(_: web.Request) -> web.Response:
-        return json_response({"status": "live", "version": __version__})
-
     async def ready(_: web.Request) -> web.Response:
         status = await gateway.status()
         answer = {"ready": status.ready, "live": status.live, "needed": status.threshold}
         return json_response(answer, 200 if status.ready else UNAVAILABLE)
 
-    async def text(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), content_type="text/plain", charset="utf-8")
-
-    async def openapi(_: web.Request) -> web.Response:
-        return json_response(specification)
-
     app = web.Application(middlewares=[manners(metrics, per_second)], client_max_size=MAX_BODY)
     app.add_routes(
         [
-            web.post("/v1/sign", sign),
-            web.post("/v1/sessions", open_session),
+            web.post("/v1/sign", posting(gateway.sign)),
+            web.post("/v1/sessions", posting(gateway.open_session)),
             web.post("/v1/keys", mint),
             web.get("/v1/keys/{id}", key),
             web.get("/v1/network", network),
-            web.get("/v1/openapi.json", openapi),
-            web.get("/network.json", network_file),
-            web.get("/livez", live),
+            web.get("/v1/openapi.json", _page(lambda: json_response(specification))),
+            web.get("/network.json", _page(lambda: json_response(gateway.network_file()))),
+            web.get("/livez", _page(lambda: json_response({"status": "live", "version": __version__}))),
             web.get("/readyz", ready),
-            web.get("/metrics", text),
+            web.get("/metrics", _page(lambda: web.Response(body=metrics.text(), content_type="text/plain"))),
         ]
     )
     return app

@@ -1,0 +1,126 @@
+"""One exchange with one server: what counts as down, busy, refused or nonsense; and stale connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from keyquorum.client.transport import (
+    NodeBusy,
+    NodeDown,
+    NodeError,
+    NodeGarbage,
+    NodeRefused,
+    Transport,
+    as_public,
+    decode,
+)
+
+
+class Answer(msgspec.Struct):
+    x: int
+
+
+async def serve(
+    handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> tuple[asyncio.Server, str]:
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def reply(status: str, body: bytes) -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+async def one(status: str, body: bytes) -> Answer:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(reply(status, body))
+        await writer.drain()
+        writer.close()
+
+    server, url = await serve(handler)
+    async with Transport() as transport:
+        try:
+            return await transport.post(url, b"{}", Answer)
+        finally:
+            server.close()
+
+
+async def test_a_connection_that_went_stale_is_opened_again_once() -> None:
+    """The server closes each connection silently after one answer, as after an idle time."""
+    connections = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(reply("200 OK", b'{"x": 1}'))
+        await writer.drain()
+        await reader.read(1)
+        writer.close()
+
+    server, url = await serve(handler)
+    async with Transport() as transport:
+        for _ in range(3):
+            assert (await transport.post(url, b"{}", Answer)).x == 1
+    server.close()
+    assert connections == 3
+
+
+async def test_a_server_that_always_hangs_up_is_down() -> None:
+    async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server, url = await serve(handler)
+    async with Transport() as transport:
+        with pytest.raises(NodeDown):
+            await transport.post(url, b"{}", Answer)
+        assert not await transport.alive(url)
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("400 X", NodeRefused),
+        ("403 X", NodeRefused),
+        ("404 X", NodeRefused),
+        ("409 X", NodeRefused),
+        ("408 X", NodeBusy),
+        ("429 X", NodeBusy),
+        ("500 X", NodeBusy),
+        ("503 X", NodeBusy),
+        ("302 X", NodeGarbage),
+        ("201 X", NodeGarbage),
+    ],
+)
+async def test_the_status_says_what_an_error_is(status: str, kind: type[NodeError]) -> None:
+    with pytest.raises(kind):
+        await one(status, b"not even JSON")
+
+
+async def test_the_nodes_own_words_are_kept() -> None:
+    body = b'{"error": {"code": "c", "message": "m", "hint": "h", "parties": [3]}}'
+    with pytest.raises(NodeRefused) as caught:
+        await one("403 X", body)
+    error = caught.value
+    assert (error.code, error.message, error.hint, error.status, error.parties) == ("c", "m", "h", 403, (3,))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b'{"x": "1"}', b"{}", b"\xff", b"[" * 100_000, b'{"x": ' + b"9" * 100_000 + b"}"]
+)
+def test_what_is_not_the_documented_shape_is_garbage(body: bytes) -> None:
+    with pytest.raises(NodeGarbage):
+        decode(body, Answer)
+
+
+def test_a_gateways_failure_becomes_the_public_error() -> None:
+    refused = as_public(NodeRefused("m", code="c", hint="h", status=401))
+    assert (refused.code, refused.hint, getattr(refused, "status", 0)) == ("c", "h", 401)
+    assert as_public(NodeDown("m")).code == "gateway_unreachable"
+    assert as_public(NodeGarbage("m")).code == "bad_answer"
