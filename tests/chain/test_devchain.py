@@ -14,11 +14,12 @@ import rlp
 from eth_account import Account
 from eth_hash.auto import keccak
 
-from chain_fixtures import DIVER, RECORDER, REVERTER, deployment, raises_rpc, words
+from chain_fixtures import DIVER, RECORDER, REVERTER, assemble, deployment, raises_rpc, words
 from keyquorum.chain.devchain import chain as chain_module
 from keyquorum.chain.devchain import transactions
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.chain import DevChain
+from keyquorum.chain.devchain.evm import GAS_LIMIT
 from keyquorum.chain.devchain.methods import Methods
 from keyquorum.chain.devchain.queries import MAX_FILTERS
 from keyquorum.chain.devchain.transactions import WAITING_PER_SENDER, WAITING_TOTAL
@@ -38,6 +39,7 @@ HEADER = """
     timestamp extraData mixHash nonce baseFeePerGas withdrawalsRoot blobGasUsed excessBlobGas parentBeaconBlockRoot
     requestsHash
 """
+AUTHORIZATION = {"chainId": "0x7a69", "address": HEX, "nonce": "0x0", "yParity": "0x0", "r": "0x1", "s": "0x1"}
 QUANTITIES = {"difficulty", "number", "gasLimit", "gasUsed", "timestamp", "baseFeePerGas"} | {
     "blobGasUsed",
     "excessBlobGas",
@@ -347,15 +349,21 @@ def test_a_snapshot_is_used_up_with_all_later_ones(methods: Methods, chain: DevC
     chain.mine()
     inner = methods.run("evm_snapshot", [])
     methods.run("evm_increaseTime", [1000])
-    chain.submit(signed(nonce=3))
+    chain.submit(signed(nonce=1))
     assert methods.run("evm_revert", [outer]) is True
     assert methods.run("evm_revert", [inner]) is False
     assert methods.run("evm_revert", [outer]) is False
     assert chain.head.block_number == 0
     assert methods.run("evm_increaseTime", [0]) == 50
     chain.submit(signed())
-    chain.submit(signed(nonce=1))
-    assert chain.head.block_number == 2, "the queue was emptied"
+    assert chain.head.block_number == 1, "the queue was emptied"
+
+
+def test_snapshots_are_bounded_and_forgotten_oldest_first(chain: DevChain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_module, "SNAPSHOTS_KEPT", 2)
+    first, second, _ = chain.snapshot(), chain.snapshot(), chain.snapshot()
+    assert chain.revert(first) is False
+    assert chain.revert(second) is True
 
 
 def test_the_past_after_a_revert_is_another_past(methods: Methods, chain: DevChain) -> None:
@@ -461,9 +469,8 @@ def test_estimates_count_access_lists_and_authorizations(methods: Methods) -> No
     call = {"from": FIRST.address, "to": HEX}
     listed = call | {"accessList": [{"address": HEX, "storageKeys": ["0x" + "00" * 32]}]}
     assert int(methods.run("eth_estimateGas", [listed]), 16) >= 21_000 + 2_400 + 1_900
-    entry = {"chainId": "0x7a69", "address": HEX, "nonce": "0x0", "yParity": "0x0", "r": "0x1", "s": "0x1"}
-    assert int(methods.run("eth_estimateGas", [call | {"authorizationList": [entry]}]), 16) >= 21_000 + 25_000
-    assert methods.run("eth_call", [listed | {"authorizationList": [entry]}]) == "0x"
+    assert int(methods.run("eth_estimateGas", [call | {"authorizationList": [AUTHORIZATION]}]), 16) >= 21_000 + 25_000
+    assert methods.run("eth_call", [listed | {"authorizationList": [AUTHORIZATION]}]) == "0x"
 
 
 # -- logs -------------------------------------------------------------------------------------------------------------
@@ -587,6 +594,34 @@ def test_no_parameter_makes_any_method_fail_otherwise_than_by_an_rpc_error(metho
         methods.run("eth_mining", [])
     with raises_rpc(-32602, "parameters"):
         methods.run("eth_chainId", [1])
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "fragment"),
+    [
+        ("eth_getLogs", [{"blockHash": "0x" + "00" * 32, "fromBlock": "0x0"}], "either blockhash or a range"),
+        ("eth_getLogs", [{"blockHash": "0x" + "00" * 32, "toBlock": "0x0"}], "either blockhash or a range"),
+        ("eth_getLogs", [{"address": [HEX] * 1001}], "at most 1000"),
+        ("eth_getLogs", [{"topics": [["0x" + "00" * 32] * 1001]}], "at most 1000"),
+        ("eth_getLogs", [{"topics": [None] * 5}], "at most 4"),
+        ("eth_call", [{"authorizationList": [AUTHORIZATION]}], "destination"),
+        ("eth_call", [{"to": HEX, "accessList": [{"address": HEX, "storageKeys": []}] * 1001}], "at most 1000"),
+        ("evm_increaseTime", [2**256], "out of range"),
+        ("anvil_mine", [-1], "out of range"),
+        ("eth_call", [{"to": HEX, "authorizationList": [AUTHORIZATION | {"r": 2**256}]}], "out of range"),
+    ],
+)
+def test_parameters_out_of_bounds_are_refused_by_name(
+    methods: Methods, method: str, parameters: list[Any], fragment: str
+) -> None:
+    with raises_rpc(-32602, fragment):
+        methods.run(method, parameters)
+
+
+def test_a_call_never_has_more_gas_than_a_block(methods: Methods) -> None:
+    gas = deploy(methods, assemble("GAS PUSH0 MSTORE 0x20 PUSH0 RETURN"))
+    seen = int(methods.run("eth_call", [{"to": gas, "gas": "0x" + "f" * 16}]), 16)
+    assert GAS_LIMIT - 22_000 < seen < GAS_LIMIT
 
 
 def test_the_specification_names_every_method() -> None:

@@ -149,6 +149,15 @@ def test_a_long_chain_opens_without_executing_anything(tmp_path: Path, monkeypat
     chain.close()
 
 
+def test_a_moved_clock_survives_even_before_the_next_block(tmp_path: Path) -> None:
+    chain = DevChain(tmp_path, clock=lambda: 1_800_000_000.0)
+    chain.increase_time(5000)
+    chain.close()
+    chain = DevChain(tmp_path, clock=lambda: 1_800_000_001.0)
+    assert chain.next_header().timestamp == 1_800_005_001
+    chain.close()
+
+
 def test_a_failed_write_rolls_back_the_block_and_its_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = DevChain(tmp_path)
 
