@@ -188,6 +188,13 @@ def test_types_that_are_not_of_the_standard_are_refused(kind: str) -> None:
     assert refusal(data).code == "bad_typed_data"
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [("uint8[0]", []), ("uint8[01]", [1]), ("uint8[][][][][]", []), ("uint8[+1]", [1])]
+)
+def test_a_malformed_type_is_refused_even_if_the_value_would_fit(kind: str, value: Any) -> None:
+    assert "malformed name or type" in str(refusal(one(kind, value)))
+
+
 def changed(path: str, value: Any, data: Any = MAIL) -> Any:
     """Return a copy with the value at the dotted path replaced, or removed when it is `...`."""
     data = copy.deepcopy(data)
@@ -307,6 +314,7 @@ def test_structs_have_fields_of_different_names_and_not_too_many() -> None:
     assert "1 to 64 fields" in str(refusal(one("Wide", {f"x{i}": True for i in range(65)}, Wide=wide)))
     narrow = one("Wide", {f"x{i}": True for i in range(64)}, Wide=wide[:64])
     assert signed(narrow).digest
+    assert "struct name" in str(refusal({**one("bool", True), "types": {5: struct("bool x"), "One": struct("bool x")}}))
     assert "an array of" in str(refusal(one("Odd", {"x": True}, Odd={"x": "bool"})))
 
 

@@ -87,8 +87,6 @@ def _leaves(types: Types, kind: str, value: Any, path: str) -> Iterator[tuple[st
 
 
 def _shown(kind: str, value: Any) -> str:
-    if kind[-1] == "]":
-        return "[]"
     if kind == "address":
         return address(value)
     if kind == "string":
