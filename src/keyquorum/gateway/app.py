@@ -36,6 +36,7 @@ from keyquorum.gateway.openapi import document
 from keyquorum.gateway.relay import Relay
 
 STATUS_FRESH_SECONDS = 1.0
+STARTING_SECONDS = 0.1
 
 
 class Gateway(Connection):
@@ -109,9 +110,13 @@ class Gateway(Connection):
         return (await self.chain.key(token_from(name))).to_json() | {"epoch": self._current_committee().epoch}
 
     async def status(self) -> NetworkStatus:
-        """Return the network's state, at most a second old: many who ask cost the nodes one look."""
+        """Return the network's state, at most a second old: many who ask cost the nodes one look.
+
+        While it is not ready it is looked at more often, because somebody is waiting.
+        """
         async with self._status_lock:
-            if self._status is None or time.monotonic() - self._status[0] > STATUS_FRESH_SECONDS:
+            fresh = STATUS_FRESH_SECONDS if self._status is not None and self._status[1].ready else STARTING_SECONDS
+            if self._status is None or time.monotonic() - self._status[0] > fresh:
                 self._status = (time.monotonic(), await self.network())
             return self._status[1]
 
