@@ -25,7 +25,7 @@ from keyquorum.intents.intent import BadIntent
 from keyquorum.intents.read_fields import read_fields
 from keyquorum.intents.show import address
 
-MAX_STRUCTS = 64
+MAX_STRUCTS = 32
 MAX_FIELDS = 64
 MAX_VALUES = 4096
 MAX_DEPTH = 32
@@ -45,7 +45,7 @@ _ELEMENTARY = re.compile(
     r"bool|address|string|bytes(?:[1-9]|[12]\d|3[0-2])?|u?int(?:8|16|24|32|40|48|56|64|72|80|88|96|104|112|120|128"
     r"|136|144|152|160|168|176|184|192|200|208|216|224|232|240|248|256)"
 )
-_TYPE = re.compile(r"([A-Za-z_$][A-Za-z0-9_$:]{0,127})((?:\[(?:[1-9]\d{0,3})?\]){0,4})")
+_TYPE = re.compile(r"([A-Za-z_$][A-Za-z0-9_$:]{0,127})((?:\[(?:[1-9]\d{0,3})?\]){0,8})")
 _DECIMAL = re.compile(r"0|-?[1-9]\d{0,77}")
 _HEX_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,64}")
 

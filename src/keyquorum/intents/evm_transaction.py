@@ -301,7 +301,7 @@ def _details(transaction: Transaction, call: evm_calls.Call | None) -> dict[str,
         "value": transaction.value,
         "data": "0x" + transaction.data.hex(),
         "access_list": [
-            {"address": address(where), "storage_keys": ["0x" + key.hex() for key in keys]}
+            {"address": "0x" + where.hex(), "storage_keys": ["0x" + key.hex() for key in keys]}
             for where, keys in transaction.access_list
         ],
         "authorizations": [
