@@ -7,6 +7,7 @@ everything that the network left behind for its secrets.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -46,17 +47,14 @@ async def states(live: Live) -> set[str]:
 
 
 async def signs_with(live: Live, party: int, key: Key) -> float:
-    """Sign until `party` took part; return how long that took. A new client has no bad memories of anybody."""
+    """Sign until `party` took part; return how long that took. Each try is a new client: no bad memories of anybody."""
     start = time.monotonic()
-    async with live.network.client(session=live.client.session) as client:
-        while time.monotonic() - start < RESTART_SECONDS:
-            try:
-                signed = await client.sign_message(key, "are you back?")
-            except KeyquorumError:
-                await asyncio.sleep(0.1)
-                continue
-            if party in signed.signers:
-                return time.monotonic() - start
+    while time.monotonic() - start < RESTART_SECONDS:
+        async with live.network.client(session=live.client.session) as client:
+            with contextlib.suppress(KeyquorumError):
+                if party in (await client.sign_message(key, "are you back?")).signers:
+                    return time.monotonic() - start
+        await asyncio.sleep(0.1)
     raise AssertionError(f"node {party} does not sign again")
 
 
