@@ -17,9 +17,9 @@ encoding. All message classes register themselves, so that the mutation sweep fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, Self, get_type_hints
 
 from keyquorum.algebra import field
@@ -103,10 +103,7 @@ class Message:
     @classmethod
     def length(cls, dims: Dims) -> int:
         """Return the number of bytes of the encoding for these dimensions."""
-        total = 0
-        for _, items in layout(cls):
-            total += items.kind.size * items.count(dims)
-        return total
+        return _plan(cls, tuple(dims.items()))[0]  # type: ignore[arg-type]  # a class is hashable, mypy asks its instances
 
     def dims(self) -> dict[str, int]:
         """Return the dimensions of this message; raise `ValueError` when its fields contradict each other."""
@@ -132,16 +129,15 @@ class Message:
     @classmethod
     def decode(cls, data: bytes, dims: Dims) -> Self:
         """Return the message with exactly this encoding; raise `ValueError` for any other bytes."""
-        if len(data) != cls.length(dims):
-            raise ValueError(f"a {cls.__name__} has {cls.length(dims)} bytes here, not {len(data)}")
+        total, steps = _plan(cls, tuple(dims.items()))  # type: ignore[arg-type]  # as in `length`
+        if len(data) != total:
+            raise ValueError(f"a {cls.__name__} has {total} bytes here, not {len(data)}")
         values: list[Any] = []
         start = 0
-        for _, items in layout(cls):
-            decode, size, shape = items.kind.decode, items.kind.size, items.shape
-            end = start + size * items.count(dims)
-            if shape:
+        for decode, size, end, sizes in steps:
+            if sizes:
                 flat = [decode(data[at : at + size]) for at in range(start, end, size)]
-                values.append(flat if len(shape) == 1 else _nest(flat, [dims[name] for name in shape]))
+                values.append(flat if len(sizes) == 1 else _nest(flat, sizes))
             else:
                 values.append(decode(data[start:end]))
             start = end
@@ -160,6 +156,21 @@ def layout(cls: type[Message]) -> Layout:
     return known
 
 
+# Of each field: how to read one item, its size, where the field ends, and the sizes of its dimensions.
+Steps = tuple[tuple[Callable[[bytes], Any], int, int, tuple[int, ...]], ...]
+
+
+@lru_cache(maxsize=4096)
+def _plan(cls: type[Message], dims: tuple[tuple[str, int], ...]) -> tuple[int, Steps]:
+    """Return the length of an encoding and how to read it: worked out once for each class and dimensions."""
+    sizes, end = dict(dims), 0
+    steps = []
+    for _, items in layout(cls):
+        end += items.kind.size * items.count(sizes)
+        steps.append((items.kind.decode, items.kind.size, end, tuple(sizes[name] for name in items.shape)))
+    return end, tuple(steps)
+
+
 def spans(cls: type[Message], dims: Dims) -> Iterator[tuple[str, Kind, int]]:
     """Yield every item of a message's encoding: its field, its kind, the offset of its first byte."""
     offset = 0
@@ -171,13 +182,17 @@ def spans(cls: type[Message], dims: Dims) -> Iterator[tuple[str, Kind, int]]:
 
 def _parts(message: Message) -> Iterator[bytes]:
     for name, items in layout(type(message)):
-        values = [getattr(message, name)]
-        for _ in items.shape:
-            values = [inner for value in values for inner in value]
-        yield from map(items.kind.encode, values)
+        value, encode = getattr(message, name), items.kind.encode
+        if not items.shape:
+            yield encode(value)
+            continue
+        for _ in items.shape[1:]:
+            value = [inner for outer in value for inner in outer]
+        for item in value:
+            yield encode(item)
 
 
-def _nest(flat: list[Any], sizes: list[int]) -> Any:
+def _nest(flat: list[Any], sizes: Sequence[int]) -> Any:
     """Return the items as an array of these dimensions, the last one innermost."""
     for size in reversed(sizes[1:]):
         flat = [flat[at : at + size] for at in range(0, len(flat), size)]
