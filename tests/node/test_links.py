@@ -172,6 +172,7 @@ async def test_a_malformed_setup_ends_the_connection_without_a_strike(tmp_path: 
                 await puppet.send(1, opening + answer)
         await until(lambda: w.nodes[2].events == [("up", 1), ("down", 1)])
         links = w.nodes[2].links
+        assert w.nodes[2].mesh.problems()[1] == "malformed setup"
         assert w.nodes[2].mesh.counts["receiver_failed"] == 0
         assert links and links.strikes.wait(1) == 0.0 and not links.strikes.is_quarantined(1)
         with pytest.raises(Depleted):
