@@ -38,7 +38,7 @@ from keyquorum.rounds.errors import Blame
 
 State = Literal["down", "waiting", "setup", "ready", "quarantined", "refused"]
 SETUP_SECONDS: Final = 60.0
-SETUPS_AT_ONCE: Final = 5
+SETUPS_AT_ONCE: Final = 10
 SETUP_EVERY: Final = 10.0
 
 log = logging.getLogger("keyquorum.links")
