@@ -45,6 +45,7 @@ log = structlog.get_logger("keyquorum.minting")
 LARGEST_BATCH = 128
 PENDING_LIMIT = 64
 GATHER_SECONDS = 10.0
+VOTE_GAS = 500_000
 GENESIS_RETRY_SECONDS = 30.0
 NETWORK, POOL = "network", "pool"
 
@@ -183,7 +184,8 @@ class Minting:
         address = self._signing.membership.members[self.me].address  # type: ignore[union-attr]
         voted = await self._view.read("PubkeyRouter", "networkKeyVote", address, newest=True)
         if voted != int.from_bytes(id_of(public_key), "big"):
-            await self._transact("registerNetworkKey", public_key)
+            # Estimated for an ordinary vote, the gas would not do for the one that completes the registration.
+            await self._transact("registerNetworkKey", public_key, gas=VOTE_GAS)
 
     async def _refill(self, membership: Membership, network_key: Point) -> None:
         waiting = self._unregistered(POOL)
@@ -198,9 +200,9 @@ class Minting:
     def _all_up(self, membership: Membership) -> bool:
         return all(self._runner.is_up(j) for j in membership.parties if j != self.me)
 
-    async def _transact(self, function: str, *arguments: Any) -> None:
+    async def _transact(self, function: str, *arguments: Any, gas: int | None = None) -> None:
         router = self._view.addresses["PubkeyRouter"]
-        await self._sender.send(router, interface("PubkeyRouter").encode(function, *arguments))
+        await self._sender.send(router, interface("PubkeyRouter").encode(function, *arguments), gas=gas)
         await self._view.refresh()
         self.progress.set()
 
@@ -357,6 +359,9 @@ class Minting:
         self._ceremony = self._spawn(self._hold_ceremony(reference, start.proposal, start.nonces))
 
     async def _help_certify(self, leader: int, batch_id: bytes, ask: Ask) -> None:
+        if self._ceremony is not None and not self._ceremony.done():
+            # The leader may be done a moment earlier: what it asks about is about to be confirmed here too.
+            await asyncio.wait({self._ceremony}, timeout=GATHER_SECONDS / 2)
         answer = await self._sign_batch(batch_id, ask)
         self._notify(leader, "certify/share", batch_id, msgspec.msgpack.encode(answer))
 

@@ -22,11 +22,12 @@ from keyquorum.algebra.strict_json import BadJson, fields, loads
 from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth import request as requests
+from keyquorum.auth.control import scopes_needed
 from keyquorum.auth.method import At, Context, Proven, prove
 from keyquorum.auth.permission import Decision, KeyState, decide
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import Statement
-from keyquorum.chain.contracts import token_id
+from keyquorum.chain.contracts import eth_address, token_id
 from keyquorum.intents import read as read_intent
 from keyquorum.node.attempts import ATTEMPTS, Attempts
 from keyquorum.node.chain_view import ChainView, Membership
@@ -41,6 +42,7 @@ from keyquorum.rounds.session import session_id
 
 CERTIFICATES_CACHED = 4096
 LOGIN_REMEMBERED = 600
+GOVERNING = ("PKPNFT", "PKPPermissions")
 POOL_SECONDS = 2.0
 POOL_PAUSE = 0.01
 
@@ -107,8 +109,10 @@ class Signing:
         certificate = await self._certificate(found["certificate"], now)
         request = requests.verify(found["request"], certificate, self._view.network, now)
         intent = read_intent(request.intent, None)
-        await self._authorise(certificate, Scope(intent.scope), request.key)
         key = self._keys.load(bytes.fromhex(request.key[2:]))
+        governing = {self._view.addresses[name] for name in GOVERNING} | {eth_address(key.public_key.to_bytes())}
+        for scope in scopes_needed(intent, self._view.chain_id, governing):
+            await self._authorise(certificate, scope, request.key)
 
         async def make() -> Answer:
             shares = await self.run_signing("sign", key, intent.digest, request.payload_digest, choice)
