@@ -11,13 +11,13 @@ from eth_account import Account
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyquorum.algebra import rlp
 from keyquorum.algebra.field import Q
 from keyquorum.intents import (
     BadIntent,
     apply_signature,
     evm_transaction,
     read,
-    rlp,
     transaction_hash,
     transaction_intent,
 )

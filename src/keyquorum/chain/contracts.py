@@ -24,6 +24,7 @@ from eth_abi.exceptions import DecodingError, EncodingError
 from eth_hash.auto import keccak
 
 from keyquorum.chain import rpc as chain_rpc
+from keyquorum.chain.account import checksum
 
 CONTRACT_NAMES = ("Staking", "PubkeyRouter", "PKPNFT", "PKPPermissions", "PKPHelper")
 KEY_BATCH_TYPE = keccak(b"keyquorum.key-batch.v1")
@@ -59,18 +60,6 @@ def token_id(public_key: bytes) -> int:
 def eth_address(public_key: bytes) -> str:
     """Return the checksummed Ethereum address of an uncompressed public key (65 bytes)."""
     return checksum(keccak(_uncompressed(public_key)[1:])[12:])
-
-
-def checksum(address: bytes | str) -> str:
-    """Return an address (20 bytes or hex) as EIP-55 writes it; `ValueError` if it is none."""
-    if isinstance(address, str) and not address.startswith(("0x", "0X")):
-        raise ValueError("an address starts with 0x")
-    raw = bytes.fromhex(address[2:]) if isinstance(address, str) else address
-    if len(raw) != 20:
-        raise ValueError("an address has 20 bytes")
-    digits = raw.hex()
-    nibbles = keccak(digits.encode()).hex()
-    return "0x" + "".join(d.upper() if int(n, 16) > 7 else d for d, n in zip(digits, nibbles, strict=False))
 
 
 def key_batch_digest(chain_id: int, router: str, epoch: int, batch: int, public_keys: Sequence[bytes]) -> bytes:

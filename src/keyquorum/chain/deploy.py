@@ -14,7 +14,8 @@ from pathlib import Path
 
 from eth_hash.auto import keccak
 
-from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, Reader, checksum, interface, load_artifact
+from keyquorum.chain.account import checksum
+from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, Reader, interface, load_artifact
 from keyquorum.chain.rpc import Sender, from_quantity
 
 

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 import msgspec
 from yarl import URL
+
+from keyquorum.chain import account
+from keyquorum.chain.account import Transaction
 
 MAX_REPLY = 32 * 1024 * 1024
 BATCH = 200
@@ -289,15 +293,12 @@ class Sender:
     """One account that pays for transactions; safe to share between tasks of one event loop."""
 
     def __init__(self, rpc: Rpc, private_key: bytes, receipt_timeout: float = 60.0) -> None:
-        # eth_account takes 0.4 s to import, and most processes never send: nodes only read.
-        from eth_account import Account
-
         self._rpc = rpc
-        self._account = Account.from_key(private_key)
+        self._private_key = bytes(private_key)
         self._receipt_timeout = receipt_timeout
         self._lock = asyncio.Lock()
         self._next: int | None = None
-        self.address: str = self._account.address
+        self.address = account.checksum(account.address_of(private_key))
 
     def __repr__(self) -> str:
         return f"Sender({self.address})"
@@ -318,10 +319,10 @@ class Sender:
         transaction_hash = await self._submit(transaction)
         receipt = await self._rpc.wait_receipt(transaction_hash, self._receipt_timeout)
         if receipt.get("status") != "0x1":
-            raise await self._reverted(receipt, _call_object(to, data, self.address, value, transaction["gas"]))
+            raise await self._reverted(receipt, _call_object(to, data, self.address, value, transaction.gas))
         return receipt
 
-    async def _prepare(self, to: str | None, data: bytes, value: int, gas: int | None) -> dict[str, Any]:
+    async def _prepare(self, to: str | None, data: bytes, value: int, gas: int | None) -> Transaction:
         destination = b"" if to is None else from_hex(to)
         if to is not None and len(destination) != 20:
             raise ValueError("an address has 20 bytes")
@@ -342,31 +343,31 @@ class Sender:
             limit = gas if gas is not None else from_quantity(estimate[0]) * 5 // 4
         except (KeyError, TypeError, ValueError):
             raise RpcUnreachable(f"{self._rpc.name} does not offer EIP-1559 fees") from None
-        return {
-            "type": 2,
-            "chainId": chain_id,
-            "to": destination,
-            "data": data,
-            "value": value,
-            "gas": limit,
-            "maxPriorityFeePerGas": priority,
-            "maxFeePerGas": 2 * base_fee + priority,
-        }
+        return Transaction(
+            chain_id=chain_id,
+            nonce=0,
+            priority_fee=priority,
+            max_fee=2 * base_fee + priority,
+            gas=limit,
+            to=destination,
+            value=value,
+            data=bytes(data),
+        )
 
-    async def _submit(self, transaction: dict[str, Any]) -> str:
+    async def _submit(self, transaction: Transaction) -> str:
         async with self._lock:
             for attempt in range(NONCE_RETRIES):
                 if self._next is None:
                     self._next = await self._rpc._quantity("eth_getTransactionCount", self.address, "pending")
-                signed = self._account.sign_transaction(transaction | {"nonce": self._next})
+                signed = account.sign(replace(transaction, nonce=self._next), self._private_key)
                 # Until the server has said yes the nonce counts as unknown: if this task dies here, the next one asks.
                 nonce, self._next = self._next, None
                 try:
-                    transaction_hash = await self._rpc.send_raw(bytes(signed.raw_transaction))
+                    transaction_hash = await self._rpc.send_raw(signed.raw)
                 except RpcError as error:
                     message = error.message.lower()
                     if "already known" in message:
-                        transaction_hash = "0x" + bytes(signed.hash).hex()
+                        transaction_hash = "0x" + signed.hash.hex()
                     elif "nonce" in message and attempt + 1 < NONCE_RETRIES:
                         continue
                     else:

@@ -28,7 +28,9 @@ from typing import IO, Any, Self
 
 import aiohttp
 
-from keyquorum.chain.contracts import checksum, interface
+from keyquorum.chain import account
+from keyquorum.chain.account import checksum
+from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy, required_threshold
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, Sender
@@ -367,6 +369,4 @@ async def _has_code(rpc: Rpc, address: str) -> bool:
 
 
 def _address_of(key: bytes) -> str:
-    from eth_account import Account
-
-    return checksum(Account.from_key(key).address)
+    return checksum(account.address_of(key))

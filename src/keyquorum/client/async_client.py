@@ -29,7 +29,8 @@ from keyquorum.auth import request as requests
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import MAX_SESSION
-from keyquorum.chain.contracts import checksum, eth_address
+from keyquorum.chain.account import checksum
+from keyquorum.chain.contracts import eth_address
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client import session as sessions
 from keyquorum.client.connection import Connection, KeyLike, token_of

@@ -22,7 +22,8 @@ from yarl import URL
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import chain_id_of
-from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, checksum, eth_address, interface
+from keyquorum.chain.account import checksum
+from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, eth_address, interface
 from keyquorum.chain.contracts import token_id as token_id_of
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
 from keyquorum.client.errors import ChainError, Misconfigured, Refused

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keyquorum.chain.contracts import checksum
+from keyquorum.chain.account import checksum
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import ChainError
 from keyquorum.client.network import chain_error

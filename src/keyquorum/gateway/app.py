@@ -24,7 +24,7 @@ from keyquorum.auth import certificate as certificates
 from keyquorum.auth import request as requests
 from keyquorum.auth.method import method
 from keyquorum.auth.statement import Statement
-from keyquorum.chain.contracts import checksum
+from keyquorum.chain.account import checksum
 from keyquorum.chain.rpc import Sender
 from keyquorum.client.connection import Connection
 from keyquorum.client.jobs import SignJob

@@ -13,10 +13,11 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
+from keyquorum.algebra import rlp
 from keyquorum.algebra.ecdsa import is_low
 from keyquorum.algebra.field import Q
 from keyquorum.algebra.strict_json import INT64
-from keyquorum.intents import eip712, evm_message, evm_transaction, evm_typed_data, raw_digest, rlp
+from keyquorum.intents import eip712, evm_message, evm_transaction, evm_typed_data, raw_digest
 from keyquorum.intents.intent import BadIntent
 from keyquorum.intents.registry import read
 from keyquorum.intents.show import address

@@ -15,9 +15,10 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
+from keyquorum.algebra import rlp
 from keyquorum.algebra.ecdsa import recover
 from keyquorum.algebra.strict_json import Rules, hex_bytes
-from keyquorum.intents import evm_calls, rlp
+from keyquorum.intents import evm_calls
 from keyquorum.intents.intent import TRANSACTION, BadIntent, Intent, check_chain
 from keyquorum.intents.read_fields import read_fields
 from keyquorum.intents.show import address, coins, fingerprint, one_line, short

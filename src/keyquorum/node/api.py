@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from keyquorum import __version__
-from keyquorum.chain.contracts import checksum
+from keyquorum.chain.account import checksum
 from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
 from keyquorum.node.problem import BAD_REQUEST, NOT_FOUND, TOO_LARGE, TOO_MANY, UNAVAILABLE, ApiError, explain

@@ -26,9 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from keyquorum.algebra import field as scalars
-from keyquorum.algebra.curve import generator_times
 from keyquorum.algebra.rng import Rng, SystemRng
-from keyquorum.chain.contracts import eth_address
+from keyquorum.chain import account
 from keyquorum.node.store import Store
 
 TLS_KEY, TLS_CERTIFICATE, CHAIN_KEY = "tls-key", "tls-certificate", "chain-key"
@@ -92,7 +91,7 @@ class Identity:
     @property
     def address(self) -> str:
         """The checksummed Ethereum address of the node's chain key."""
-        return eth_address(generator_times(int.from_bytes(self.chain_key, "big")).to_bytes())
+        return account.checksum(account.address_of(self.chain_key))
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Give `context` the certificate and its private key."""
