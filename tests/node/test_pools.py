@@ -215,6 +215,7 @@ async def test_a_peer_that_rejects_good_batches_is_served_ever_more_slowly(tmp_p
         wire.BatchRequest(b"z" * 16, 0, 4, b""),
         wire.BatchReply(b"z" * 16, 0, b"x"),
         wire.BatchVerdict(b"z" * 16, 0, True),
+        wire.Cursor(b"z" * 16, 0, 1),
     ],
     ids=lambda frame: type(frame).__name__,
 )
@@ -319,6 +320,193 @@ async def test_production_waits_for_signing_unless_a_pool_is_nearly_empty(tmp_pa
         assert halves(w, 1, 2) == (2, 2)
         pools.pause_hint = lambda: False
         await until(lambda: halves(w, 1, 2) == (8, 8))
+
+
+# What the sender has used up in vain
+
+
+class Clock:
+    """Time as the receiver's pools see it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def full(folder: Path) -> AsyncIterator[tuple[World, Clock]]:
+    """Two nodes whose direction 2 -> 1 is at its high mark, with party 1's clock in the test's hand."""
+    async with linked(folder) as w:
+        clock = Clock()
+        receiver, sender = parts(w.nodes[1])[1], parts(w.nodes[2])[1]
+        receiver.clock, sender.pause_hint = clock, lambda: False
+        receiver.start()
+        sender.start()
+        await until(lambda: halves(w, 1, 2) == halves(w, 2, 1) == (4, 4))
+        await until(lambda: not receiver._work[pair(w, 1, 2).link_id].filling)
+        yield w, clock
+
+
+async def tell(w: World, cursor: tuple[int, int], link: bytes | None = None) -> None:
+    """Party 2 says that it has used up everything before `cursor`, whatever is true."""
+    pools, before = parts(w.nodes[1])[1], w.nodes[1].mesh.link(2)
+    assert before is not None
+    arrived = asyncio.Event()
+    route = pools._heard
+
+    def noting(peer: int, frame: wire.Cursor) -> None:
+        route(peer, frame)
+        arrived.set()
+
+    w.nodes[1].mesh.route(wire.Cursor, noting)
+    w.nodes[2].mesh.send(1, wire.Cursor(link or pair(w, 2, 1).link_id, *cursor))
+    await asyncio.wait_for(arrived.wait(), 10)
+    w.nodes[1].mesh.route(wire.Cursor, route)
+
+
+async def ticks(pools: Pools, count: int = 3) -> None:
+    """Let the pools look around a few times."""
+    seen = 0
+    choose = pools._choose
+
+    def counting(now: float) -> list[PairLink]:
+        nonlocal seen
+        seen += 1
+        return choose(now)
+
+    pools._choose = counting  # type: ignore[method-assign]
+    await until(lambda: seen >= count)
+    pools._choose = choose  # type: ignore[method-assign]
+
+
+async def test_a_sender_whose_runs_died_early_is_refilled(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, _):
+        w.nodes[2].inventory.reserve(1, 4)  # four runs that end before their names leave
+        assert w.nodes[1].inventory.held(2) == 4
+        await until(lambda: halves(w, 1, 2) == (4, 4))
+        named = w.nodes[2].inventory.reserve(1, 4)
+        assert len(w.nodes[1].inventory.take(2, [name for name, _ in named])) == 4
+
+
+async def test_names_that_arrive_after_their_cursor_are_still_good(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, _):
+        named = [name for name, _ in w.nodes[2].inventory.reserve(1, 3)]
+        await until(lambda: parts(w.nodes[1])[1]._work[pair(w, 1, 2).link_id].heard == (0, 3))
+        assert len(w.nodes[1].inventory.take(2, named)) == 3
+
+
+async def test_orphans_are_erased_a_minute_after_the_report_and_not_before(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, clock):
+        pools, inventory, link = parts(w.nodes[1])[1], w.nodes[1].inventory, pair(w, 1, 2).link_id
+        w.nodes[2].inventory.reserve(1, 2)
+        await until(lambda: pools._work[link].heard == (0, 2))
+        await until(lambda: len(pools._work[link].marks) == 1)
+        clock.now += pools_module.RETIRE_SECONDS - 0.001
+        await ticks(pools)
+        assert inventory.held(2) == 4 and pools.counts["retired"] == 0
+        clock.now += 0.001
+        await until(lambda: inventory.held(2) == 2)
+        assert pools.counts["retired"] == 2 and halves(w, 1, 2) == (2, 2)
+        assert w.nodes[2].inventory.available(1) == (2, 4)  # the other direction is not touched
+
+
+async def test_later_reports_wait_for_their_own_minute(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, clock):
+        pools, inventory, link = parts(w.nodes[1])[1], w.nodes[1].inventory, pair(w, 1, 2).link_id
+        await tell(w, (0, 1))
+        await until(lambda: len(pools._work[link].marks) == 1)
+        clock.now += 30
+        await tell(w, (0, 2))
+        await until(lambda: len(pools._work[link].marks) == 2)
+        clock.now += 30
+        await until(lambda: inventory.held(2) == 3)
+        await ticks(pools)
+        assert inventory.held(2) == 3
+        clock.now += 30
+        await until(lambda: inventory.held(2) == 2)
+
+
+async def test_many_reports_leave_few_marks(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, _):
+        pools, link = parts(w.nodes[1])[1], pair(w, 1, 2).link_id
+        for position in (1, 2):
+            await tell(w, (0, position))
+            await ticks(pools)
+        assert [cursor for _, cursor in pools._work[link].marks] == [(0, 1)]
+
+
+@pytest.mark.parametrize("cursor", [(1, 1), (2, 0), ((1 << 63) - 1, 95)])
+async def test_a_cursor_beyond_what_was_made_is_dropped(tmp_path: Path, cursor: tuple[int, int]) -> None:
+    async with full(tmp_path) as (w, _):
+        pools = parts(w.nodes[1])[1]
+        await tell(w, cursor)
+        assert pools.counts["malformed"] == 1 and halves(w, 1, 2) == (4, 4)
+        await tell(w, (0, 1))  # and does not stand in the way of an honest one
+        assert halves(w, 1, 2) == (3, 4)
+
+
+async def test_a_cursor_that_goes_back_or_repeats_is_dropped(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, _):
+        pools = parts(w.nodes[1])[1]
+        await tell(w, (0, 2))
+        await tell(w, (0, 1))
+        await tell(w, (0, 2))
+        assert pools.counts["frames_dropped"] == 2
+        assert pools._work[pair(w, 1, 2).link_id].heard == (0, 2)
+
+
+async def test_a_cursor_of_another_link_moves_nothing(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, _):
+        pools = parts(w.nodes[1])[1]
+        await tell(w, (1, 0), link=b"z" * 16)
+        assert pools.counts["frames_dropped"] == 1 and halves(w, 1, 2) == (4, 4)
+
+
+async def test_a_peer_that_always_claims_to_be_empty_cannot_make_us_hold_without_end(tmp_path: Path) -> None:
+    async with linked(tmp_path) as w:
+        pools, inventory, theirs = parts(w.nodes[1])[1], w.nodes[1].inventory, w.nodes[2].inventory
+        theirs.cursor = lambda peer, link: (theirs._newest.get(("sender", peer, link), -1) + 1, 0)  # type: ignore[method-assign]
+        add = theirs.add_sender
+
+        def burning(peer: int, link: bytes, batch: Any) -> None:
+            add(peer, link, batch)
+            theirs.reserve(peer, batch.size)
+            w.nodes[2].pools._work[link].tell_after = 0.0  # type: ignore[union-attr]
+
+        theirs.add_sender = burning  # type: ignore[method-assign]
+        for node in w.nodes.values():
+            parts(node)[1].start()
+        most = pools_module.HELD_AT_MOST * pools.levels.high
+        await until(lambda: inventory.held(2) == most)
+        await ticks(pools, 10)
+        assert inventory.held(2) == most and inventory.available(2)[1] == 0
+
+
+async def test_a_cursor_is_told_when_it_moved_and_once_a_second(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, _):
+        clock, pools, mesh = Clock(), parts(w.nodes[2])[1], w.nodes[2].mesh
+        told: list[tuple[int, int]] = []
+        send = mesh.send
+
+        def noting(peer: int, frame: wire.Frame) -> bool:
+            if isinstance(frame, wire.Cursor):
+                told.append((frame.batch, frame.position))
+            return send(peer, frame)
+
+        mesh.send = noting  # type: ignore[method-assign]
+        pools.clock = clock
+        pools._work[pair(w, 2, 1).link_id].tell_after = clock.now
+        await ticks(pools)
+        assert told == []
+        w.nodes[2].inventory.reserve(1, 1)
+        await until(lambda: told == [(0, 1)])
+        w.nodes[2].inventory.reserve(1, 1)
+        await ticks(pools)
+        assert told == [(0, 1)]
+        clock.now += pools_module.TELL_SECONDS
+        await until(lambda: told == [(0, 1), (0, 2)])
 
 
 def test_the_default_marks_shrink_with_the_network_but_hold_a_batch() -> None:

@@ -22,6 +22,7 @@ FRAMES = [
     wire.BatchRequest(LINK, 0, 64, b"columns"),
     wire.BatchReply(LINK, 0, b"corrections"),
     wire.BatchVerdict(LINK, 0, True),
+    wire.Cursor(LINK, 3, 0),
 ]
 
 

@@ -194,6 +194,93 @@ def test_a_dropped_batch_takes_only_itself() -> None:
     assert sender.reserve(2, 1)[0][0] == Name(LINK, 1, 0)
 
 
+def second(sender: Inventory, receiver: Inventory, batch: int = 1, size: int = 2) -> None:
+    """Add one more batch to both sides."""
+    a, b = deal_batch(SeededRng("second"), batch, size)
+    receiver.add_receiver(1, LINK, b)
+    sender.add_sender(2, LINK, a)
+
+
+def test_the_cursor_is_the_oldest_name_or_the_place_of_the_next() -> None:
+    assert Inventory().cursor(2, LINK) == (0, 0)
+    sender, receiver = filled()
+    assert sender.cursor(2, LINK) == (0, 0)
+    sender.reserve(2, 3)
+    assert sender.cursor(2, LINK) == (0, 3)
+    sender.reserve(2, 1)
+    assert sender.cursor(2, LINK) == (1, 0)
+    second(sender, receiver, batch=7)
+    assert sender.cursor(2, LINK) == (7, 0)
+    assert sender.cursor(2, OTHER) == sender.cursor(3, LINK) == (0, 0)
+
+
+def test_from_the_cursor_on_both_sides_count_the_same() -> None:
+    sender, receiver = filled()
+    second(sender, receiver)
+    for count in (1, 2, 2, 1):
+        sender.reserve(2, count)
+        receiver.set_aside(1, LINK, sender.cursor(2, LINK))
+        assert receiver.available(1)[1] == sender.available(2)[0]
+    assert receiver.held(1) == 6
+
+
+def test_what_is_set_aside_does_not_count_but_can_be_taken_once() -> None:
+    sender, receiver = filled()
+    (name, mine), *_ = sender.reserve(2, 1)
+    assert receiver.set_aside(1, LINK, (0, 2)) == 2
+    assert (receiver.available(1), receiver.held(1)) == ((0, 2), 4)
+    (half,) = receiver.take(1, [name])
+    assert (mine.c_u + half.d_u - mine.a_u * half.chi) % Q == 0
+    assert receiver.held(1) == 3
+    with pytest.raises(Blame, match="unknown or spent"):
+        receiver.take(1, [name])
+
+
+@pytest.mark.parametrize("cursor", [(1, 1), (2, 0)])
+def test_a_cursor_beyond_the_newest_batch_is_refused(cursor: tuple[int, int]) -> None:
+    _, receiver = filled()
+    with pytest.raises(ValueError, match="beyond"):
+        receiver.set_aside(1, LINK, cursor)
+    assert receiver.available(1) == (0, 4)
+    assert receiver.set_aside(1, LINK, (1, 0)) == 4
+
+
+def test_only_what_was_set_aside_before_the_cursor_is_erased() -> None:
+    sender, receiver = filled()
+    second(sender, receiver)
+    receiver.set_aside(1, LINK, (0, 3))
+    assert receiver.retire(1, LINK, (0, 2)) == 2
+    assert receiver.retire(1, LINK, (1, 2)) == 1
+    assert (receiver.available(1), receiver.held(1)) == ((0, 3), 3)
+    for gone in range(3):
+        with pytest.raises(Blame, match="unknown or spent"):
+            receiver.take(1, [Name(LINK, 0, gone)])
+    assert len(receiver.take(1, [Name(LINK, 0, 3), Name(LINK, 1, 0), Name(LINK, 1, 1)])) == 3
+
+
+def test_setting_aside_and_erasing_hit_one_peer_and_one_link() -> None:
+    _, receiver = filled()
+    for peer, link in ((1, OTHER), (3, LINK)):
+        receiver.add_receiver(peer, link, deal_batch(SeededRng("more"), 0, 4)[1])
+    receiver.add_sender(1, LINK, deal_batch(SeededRng("other way"), 0, 4)[0])
+    receiver.set_aside(1, LINK, (1, 0))
+    receiver.set_aside(1, OTHER, (0, 1))
+    receiver.set_aside(3, LINK, (0, 1))
+    assert (receiver.available(1), receiver.available(3)) == ((4, 3), (0, 3))
+    assert receiver.retire(1, LINK, (1, 0)) == 4
+    assert (receiver.held(1), receiver.held(3)) == (4, 4)
+
+
+def test_what_was_set_aside_is_dropped_with_its_link_and_batch() -> None:
+    sender, receiver = filled()
+    second(sender, receiver)
+    receiver.set_aside(1, LINK, (1, 1))
+    receiver.drop_batch(1, LINK, 1, "receiver")
+    assert receiver.held(1) == 4
+    receiver.drop_link(1, LINK, "receiver")
+    assert receiver.held(1) == 0
+
+
 def test_zero_seeds_are_kept_by_peer() -> None:
     inventory = Inventory()
     with pytest.raises(Depleted) as caught:

@@ -34,9 +34,9 @@ from keyquorum.node.links import Links
 from keyquorum.node.mesh import Mesh, Peer
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.minting import EXPECTED, Minting
-from keyquorum.node.pools import Levels, Pools
+from keyquorum.node.pools import RETIRE_SECONDS, Levels, Pools
 from keyquorum.node.problem import UNAVAILABLE, ApiError
-from keyquorum.node.runner import Runner
+from keyquorum.node.runner import EARLY_SECONDS, Runner
 from keyquorum.node.signing import Signing
 from keyquorum.node.store import Store
 from keyquorum.node.strikes import Strikes
@@ -137,7 +137,8 @@ class Node:
         self._mesh.on_down.append(self._runner.peer_down)
         self._links = Links(self._mesh, self._inventory, Strikes(self._store), background, self._rng)
         levels = _levels(self._config.pools, len(membership.members))
-        self._pools = Pools(self._mesh, self._links, levels, background, self._rng)
+        longest = max(RETIRE_SECONDS, EARLY_SECONDS + 2 * limits.run_seconds)
+        self._pools = Pools(self._mesh, self._links, levels, background, self._rng, longest)
         self._pools.pause_hint = lambda: self._runner.active > 0
         self._mesh.route(wire.Round, self._receive)
         self._mesh.route(wire.Notice, self._notice)

@@ -6,6 +6,10 @@ correlations. A batch has three messages: request, reply, verdict. The reply tel
 check passed, the verdict tells the sender the same of the receiver's; the receiver adds its half before the verdict
 leaves, so a name that the sender can reserve is always one that the receiver knows.
 
+A run that ends before its names are taken up costs the sender its halves while the receiver keeps its own. Therefore
+the sender tells its cursor (`wire.Cursor`) once a second when it has moved. The receiver counts only what lies from
+there on, so that it refills what its *sender* lacks, and erases the rest when every run that could name it is over.
+
 One batch per peer and direction is under way at a time, and a handful in all, the emptiest pool first; a peer that
 takes its time loses its place among those, so that slow ones cannot keep the others from being served. Production
 waits while `pause_hint()` says that signing is under way, unless a pool is nearly empty. Every number a peer can choose
@@ -16,7 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +31,7 @@ from keyquorum.node import wire
 from keyquorum.node.background import Background
 from keyquorum.node.links import Links, PairLink
 from keyquorum.node.mesh import Mesh
+from keyquorum.protocols.correlations import Cursor
 from keyquorum.protocols.multiply import PendingBatch, SenderBatch
 from keyquorum.rounds.errors import Blame
 
@@ -36,6 +42,11 @@ SLOT_SECONDS: Final = 2.0
 LONGEST_PAUSE: Final = 1.0
 FIRST_REFUSAL_PAUSE: Final = 1.0
 LONGEST_REFUSAL_PAUSE: Final = 30.0
+TELL_SECONDS: Final = 1.0
+MARK_SECONDS: Final = 5.0
+RETIRE_SECONDS: Final = 60.0
+HELD_AT_MOST: Final = 8
+"""Receiver halves of one peer, in high marks: failed runs may leave seven while they wait to be retired."""
 
 log = logging.getLogger("keyquorum.pools")
 
@@ -71,14 +82,31 @@ class _Work:
     rejection_pause: float = FIRST_REFUSAL_PAUSE
     no_service_before: float = 0.0
     deadline: float | None = None
+    told: Cursor = (0, 0)
+    tell_after: float = 0.0
+    heard: Cursor = (0, 0)
+    marked: tuple[float, Cursor] = (-MARK_SECONDS, (0, 0))
+    marks: deque[tuple[float, Cursor]] = field(default_factory=deque)
 
 
 class Pools:
     """Fills the inventory of `links`; counters are in `counts`."""
 
-    def __init__(self, mesh: Mesh, links: Links, levels: Levels, background: Background, rng: Rng) -> None:
-        """Listen to the links; must be made before the mesh starts."""
+    def __init__(
+        self,
+        mesh: Mesh,
+        links: Links,
+        levels: Levels,
+        background: Background,
+        rng: Rng,
+        retire_after: float = RETIRE_SECONDS,
+    ) -> None:
+        """Listen to the links; must be made before the mesh starts.
+
+        `retire_after` (seconds) must exceed the time from the arrival of a run's first message to the end of that run.
+        """
         self.levels = levels
+        self.clock: Callable[[], float] = time.monotonic
         self.pause_hint: Callable[[], bool] = lambda: False
         self.counts: Counter[str] = Counter()
         self._mesh = mesh
@@ -86,6 +114,7 @@ class Pools:
         self._inventory = links.inventory
         self._background = background
         self._rng = rng
+        self._retire_after = retire_after
         self._work: dict[bytes, _Work] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
@@ -94,6 +123,7 @@ class Pools:
         mesh.route(wire.BatchRequest, self._requested)
         mesh.route(wire.BatchReply, self._replied)
         mesh.route(wire.BatchVerdict, self._judged)
+        mesh.route(wire.Cursor, self._heard)
 
     def start(self) -> None:
         """Begin to fill; until then nothing is asked for."""
@@ -118,12 +148,15 @@ class Pools:
 
     async def _tick(self) -> None:
         while True:
-            now = asyncio.get_running_loop().time()
+            now = self.clock()
             for link in self._links.all_ready():
                 work = self._work[link.link_id]
                 if work.deadline is not None and now > work.deadline:
                     self.counts["unanswered"] += 1
                     self._links.destroy(link, "a batch was not answered")
+                    continue
+                self._tell(link, work, now)
+                self._retire(link, work, now)
             for link in self._choose(now):
                 work = self._work[link.link_id]
                 work.asking, work.slot_until = True, now + SLOT_SECONDS
@@ -137,7 +170,14 @@ class Pools:
         for link in self._links.all_ready():
             work, ready = self._work[link.link_id], self._inventory.available(link.peer)[1]
             work.filling = ready < self.levels.low or (work.filling and ready < self.levels.high)
-            if work.filling and not work.asking and now >= work.not_before and not self._should_wait(ready):
+            full = self._inventory.held(link.peer) >= HELD_AT_MOST * self.levels.high
+            if (
+                work.filling
+                and not full
+                and not work.asking
+                and now >= work.not_before
+                and not self._should_wait(ready)
+            ):
                 needy.append((ready, link.peer, link))
         return [link for _, _, link in sorted(needy)[: max(0, PENDING_AT_ONCE - under_way)]]
 
@@ -150,7 +190,7 @@ class Pools:
         if self._work.get(link.link_id) is not work:
             return
         work.asked = pending
-        work.deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        work.deadline = self.clock() + PATIENCE_SECONDS
         self._mesh.send(link.peer, wire.BatchRequest(link.link_id, batch, self.levels.batch, request))
 
     def _replied(self, peer: int, frame: wire.BatchReply) -> None:
@@ -162,7 +202,7 @@ class Pools:
         if not frame.payload:
             self.counts["refused_by_peer"] += 1
             work.asking = False
-            work.not_before = asyncio.get_running_loop().time() + work.refusal_pause
+            work.not_before = self.clock() + work.refusal_pause
             work.refusal_pause = min(2 * work.refusal_pause, LONGEST_REFUSAL_PAUSE)
             return
         work.refusal_pause = FIRST_REFUSAL_PAUSE
@@ -177,7 +217,7 @@ class Pools:
             if self._work.get(link.link_id) is work:
                 self._mesh.send(link.peer, wire.BatchVerdict(link.link_id, pending.batch, False))
             await self._links.blame(link, error)
-            work.not_before = asyncio.get_running_loop().time() + self._links.strikes.wait(link.peer)
+            work.not_before = self.clock() + self._links.strikes.wait(link.peer)
         else:
             if self._work.get(link.link_id) is work:
                 # 4.4
@@ -233,18 +273,54 @@ class Pools:
         if not frame.accepted:
             # We did not cheat, so it has no reason to; it must not keep us at work for nothing.
             self.counts["rejected_by_peer"] += 1
-            work.no_service_before = asyncio.get_running_loop().time() + work.rejection_pause
+            work.no_service_before = self.clock() + work.rejection_pause
             work.rejection_pause *= 2
             return
         # 4.5
         self._inventory.add_sender(link.peer, link.link_id, held)
         self.counts["sent"] += held.size
 
+    # Both sides: which names are gone
+
+    def _tell(self, link: PairLink, work: _Work, now: float) -> None:
+        """As sender: tell the cursor when it has moved."""
+        if now < work.tell_after:
+            return
+        # 4.8
+        cursor = self._inventory.cursor(link.peer, link.link_id)
+        if cursor > work.told and self._mesh.send(link.peer, wire.Cursor(link.link_id, *cursor)):
+            work.told, work.tell_after = cursor, now + TELL_SECONDS
+
+    def _heard(self, peer: int, frame: wire.Cursor) -> None:
+        """As receiver: stop counting on what the sender cannot name any more."""
+        link, work = self._find(peer, frame.link)
+        cursor = (frame.batch, frame.position)
+        if link is None or work is None or cursor <= work.heard:
+            self.counts["frames_dropped"] += 1
+            return
+        try:
+            # 4.9
+            self._inventory.set_aside(peer, link.link_id, cursor)
+        except ValueError:
+            self.counts["malformed"] += 1
+        else:
+            work.heard = cursor
+
+    def _retire(self, link: PairLink, work: _Work, now: float) -> None:
+        """As receiver: erase what was set aside so long ago that no run can name it."""
+        # Few marks, however often the peer reports; one is never older than the report it stands for.
+        if work.heard > work.marked[1] and now >= work.marked[0] + MARK_SECONDS:
+            work.marked = (now, work.heard)
+            work.marks.append(work.marked)
+        # 4.10
+        while work.marks and now >= work.marks[0][0] + self._retire_after:
+            self.counts["retired"] += self._inventory.retire(link.peer, link.link_id, work.marks.popleft()[1])
+
     # Both sides
 
     def _has_enough(self, link: PairLink, work: _Work) -> bool:
         """Bound what a peer makes us do and hold: its marks may differ from ours, but not without end."""
-        if asyncio.get_running_loop().time() < work.no_service_before:
+        if self.clock() < work.no_service_before:
             return True
         return self._inventory.available(link.peer)[0] >= 2 * self.levels.high
 

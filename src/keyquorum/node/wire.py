@@ -139,7 +139,18 @@ class BatchVerdict(Frame, frozen=True, tag=35):
     accepted: bool
 
 
-AnyFrame = Hello | Bye | Ping | Pong | Part | Round | Notice | Setup | BatchRequest | BatchReply | BatchVerdict
+class Cursor(Frame, frozen=True, tag=36):
+    """The sender of a direction says which names it has used up or lost: all before this batch and position.
+
+    Urgent, hence behind every round message that was sent before it.
+    """
+
+    link: Bytes16
+    batch: Number
+    position: Annotated[int, msgspec.Meta(ge=0, lt=LARGEST_BATCH)]
+
+
+AnyFrame = Hello | Bye | Ping | Pong | Part | Round | Notice | Setup | BatchRequest | BatchReply | BatchVerdict | Cursor
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyFrame)

@@ -7,6 +7,10 @@ the halves it will use and tells their names; the receiver hands out its halves 
 nobody used before. A name is spent in the moment it is looked at: the values leave the pool with that call, whatever
 becomes of the run, and batch numbers of a link only grow, so a spent name cannot come back.
 
+Sender halves leave a pool oldest first, so one number, the cursor, says which of them are gone. Some go in vain: their
+run ended before the receiver heard or took up the names. The receiver sets aside what lies before the cursor that it
+was told, so that `available` counts only what can still be named, and erases it when no run can name it any more.
+
 One lock guards the pool, because a worker thread adds batches while runs take from it. A batch must be added at
 its receiver before its sender may name it. spec/correlations.md
 """
@@ -24,6 +28,8 @@ from keyquorum.rounds.errors import Abort, Blame
 LINK_BYTES = 16
 NAME_BYTES = LINK_BYTES + 8 + 4
 Direction = Literal["sender", "receiver"]
+Cursor = tuple[int, int]
+"""Batch and position of the first correlation of a link and direction that its sender may still name."""
 
 
 class Name(NamedTuple):
@@ -137,6 +143,7 @@ class Inventory:
         self._lock = threading.Lock()
         self._as_sender: dict[int, deque[tuple[Name, SenderCorrelation]]] = {}
         self._as_receiver: dict[int, dict[Name, ReceiverCorrelation]] = {}
+        self._aside: dict[int, dict[Name, ReceiverCorrelation]] = {}
         self._newest: dict[tuple[Direction, int, bytes], int] = {}
         self._dropped: set[tuple[Direction, int, bytes]] = set()
         self._zero_seeds: dict[int, bytes] = {}
@@ -189,7 +196,7 @@ class Inventory:
         # 3.1
         with self._lock:
             taken = {
-                peer: [self._as_receiver.get(peer, {}).pop(name, None) for name in names]
+                peer: [self._pop(self._as_receiver, peer, name) or self._pop(self._aside, peer, name) for name in names]
                 for peer, names in named.items()
             }
         # 3.2
@@ -213,8 +220,47 @@ class Inventory:
         # 4.1
         self._drop(peer, direction, lambda name: (name.link, name.batch) == (link, batch))
 
+    def cursor(self, peer: int, link: bytes) -> Cursor:
+        """Return the cursor of what we send to `peer` on this link: every name before it is reserved or was dropped."""
+        # 5.1
+        with self._lock:
+            for name, _ in self._as_sender.get(peer, ()):
+                if name.link == link:
+                    return name.batch, name.position
+            return self._newest.get(("sender", peer, link), -1) + 1, 0
+
+    def set_aside(self, peer: int, link: bytes, before: Cursor) -> int:
+        """Stop counting as available what `peer` says it has reserved or lost; return how many. It can still be taken.
+
+        Raises `ValueError`, and changes nothing, for a cursor beyond what was added on this link.
+        """
+        with self._lock:
+            # 5.2
+            if before > (self._newest.get(("receiver", peer, link), -1) + 1, 0):
+                raise ValueError("a cursor beyond the newest batch")
+            # 5.3
+            pool = self._as_receiver.get(peer, {})
+            gone = [name for name in pool if name.link == link and name[1:] < before]
+            self._aside.setdefault(peer, {}).update((name, pool.pop(name)) for name in gone)
+        return len(gone)
+
+    def retire(self, peer: int, link: bytes, before: Cursor) -> int:
+        """Erase what was set aside before this cursor; return how many. Naming it from now on is a fault of `peer`."""
+        # 5.4
+        with self._lock:
+            aside = self._aside.get(peer, {})
+            gone = [name for name in aside if name.link == link and name[1:] < before]
+            for name in gone:
+                del aside[name]
+        return len(gone)
+
+    def held(self, peer: int) -> int:
+        """Return how many receiver halves we hold with `peer`, those set aside included."""
+        with self._lock:
+            return len(self._as_receiver.get(peer, ())) + len(self._aside.get(peer, ()))
+
     def available(self, peer: int) -> tuple[int, int]:
-        """Return how many unspent halves we hold with `peer`: (as sender, as receiver)."""
+        """Return how many halves we hold with `peer` that a run can still reserve: (as sender, as receiver)."""
         with self._lock:
             return len(self._as_sender.get(peer, ())), len(self._as_receiver.get(peer, ()))
 
@@ -245,11 +291,16 @@ class Inventory:
             raise ValueError("a batch of a dropped link, or one whose number does not grow")
         self._newest[key] = batch
 
+    @staticmethod
+    def _pop(pools: dict[int, dict[Name, ReceiverCorrelation]], peer: int, name: Name) -> ReceiverCorrelation | None:
+        return pools.get(peer, {}).pop(name, None)
+
     def _drop(self, peer: int, direction: Direction, doomed: Callable[[Name], bool]) -> None:
         with self._lock:
             if direction == "sender":
                 kept = [entry for entry in self._as_sender.get(peer, ()) if not doomed(entry[0])]
                 self._as_sender[peer] = deque(kept)
             else:
-                pool = self._as_receiver.get(peer, {})
-                self._as_receiver[peer] = {name: half for name, half in pool.items() if not doomed(name)}
+                for pools in (self._as_receiver, self._aside):
+                    pool = pools.get(peer, {})
+                    pools[peer] = {name: half for name, half in pool.items() if not doomed(name)}
