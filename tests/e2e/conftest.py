@@ -18,10 +18,11 @@ import pytest_asyncio
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chain_fixtures import js_tools  # noqa: F401
-from keyquorum.cli.local_network import LocalNetwork
 from live import Live
 from secrets_search import search_and_stop
+
+from chain_fixtures import js_tools  # noqa: F401
+from keyquorum.cli.local_network import LocalNetwork
 
 LOOP = pytest.mark.asyncio(loop_scope="session")
 

@@ -108,7 +108,7 @@ class Live:
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = HANG_SECONDS) -> None:
     """Wait for `condition`."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 

@@ -1,9 +1,10 @@
 """T50: nothing that a run leaves behind or shows holds a secret of it.
 
-While the network runs, everything it shows is copied: its files as they lie on the disk (write-ahead logs too), metrics,
-errors answered, command lines and environments. Then it is stopped, the stores are opened, and every key share, TLS key
-and chain key in them, with the session and account keys of the run, is looked for in the copies: raw, reversed, hex,
-decimal, base64 (at each of its three alignments). The files that exist to hold a secret (0600, named below) are not
+While the network runs, everything it shows is copied: its files as they lie on the disk (write-ahead logs too),
+metrics, errors answered, command lines and environments. Then it is stopped, the stores are opened, and every key
+share, TLS key and chain key in them, with the session and account keys of the run, is looked for in the copies: raw,
+reversed, hex, decimal, base64 (at each of its three alignments). The files that exist to hold a
+secret (0600, named below) are not
 searched for their own content, but they are for everybody else's.
 """
 
@@ -18,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from live import Live
 
+from keyquorum.cli.state import read_key_file
 from keyquorum.node.identity import CHAIN_KEY, TLS_KEY, Identity
 from keyquorum.node.store import Store
 from keyquorum.node.vault import KeySource
-from live import Live
 
 HOLDERS = {
     "account.key": "account", "session.json": "session", "relayer.key": "relayer", "store.key": "store key",
@@ -63,12 +65,12 @@ async def shown(live: Live) -> dict[str, bytes]:
     """Return everything that the running network shows or has written, by place."""
     folder = live.network.folder
     places = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    services = [f"node-{party}" for party in live.network.nodes] + ["gateway", "chain"]
-    for name in services:
+    urls = {f"node-{party}": url for party, url in live.network.nodes.items()} | {"gateway": live.network.gateway_url}
+    for name in [*urls, "chain"]:
         pid = live.network.pid(name)
         for kind in ("cmdline", "environ") if pid else ():
-            places[f"{name} {kind}"] = Path(f"/proc/{pid}/{kind}").read_bytes()
-    for name, url in {**{f"node-{p}": u for p, u in live.network.nodes.items()}, "gateway": live.network.gateway_url}.items():
+            places[f"{name} {kind}"] = Path(f"/proc/{pid}/{kind}").read_bytes()  # noqa: ASYNC240
+    for name, url in urls.items():
         if live.network.pid(name):
             for path in ("/metrics", "/v1/network", "/readyz"):
                 async with live.http.get(url + path) as response:
@@ -126,7 +128,7 @@ async def search_and_stop(live: Live) -> None:
     if session is not None:
         secrets["session"] = session.key.secret_bytes()
     secrets["account"] = bytes(network.account().key)
-    secrets["relayer"] = bytes.fromhex((network.folder / "gateway" / "relayer.key").read_text().strip().removeprefix("0x"))
+    secrets["relayer"] = read_key_file(network.folder / "gateway" / "relayer.key")
     await network.stop()
     folder = network.folder
     places |= {f"{path.relative_to(folder)} after": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -141,7 +143,8 @@ async def search_and_stop(live: Live) -> None:
 
 def is_its_own_file(secret: str, place: str) -> bool:
     """Say whether `place` is the file that exists to hold `secret`."""
-    return any(Path(place.removesuffix(" after")).name == name and secret.startswith(what) for name, what in HOLDERS.items())
+    holds = HOLDERS.get(Path(place.removesuffix(" after")).name)
+    return holds is not None and secret.startswith(holds)
 
 
 def _planted(secret: bytes) -> list[bytes]:

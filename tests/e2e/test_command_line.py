@@ -98,7 +98,6 @@ ERRORS: dict[str, tuple[tuple[str, ...], int, str | None]] = {
     "no JSON": (("sign", "transaction", "0x12", "-"), 2, "not json"),
     "a file that is missing": (("sign", "typed-data", "0x12", "nowhere.json"), 2, None),
     "an amount that is none": (("send", "0x12", "0x" + "11" * 20, "much"), 2, None),
-    "an address that is none": (("keys", "transfer", "0x12", "me"), 2, None),
 }
 
 

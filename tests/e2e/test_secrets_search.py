@@ -21,14 +21,14 @@ OTHER = os.urandom(32)
     ],
     ids=["raw", "reversed", "hex", "HEX", "decimal"],
 )  # fmt: skip
-def test_a_planted_secret_is_found_wherever_it_stands(write, before: int) -> None:  # noqa: ANN001
+def test_a_planted_secret_is_found_wherever_it_stands(write, before: int) -> None:
     content = os.urandom(1000 + before) + write(SECRET) + os.urandom(before)
     assert find({"a": SECRET, "b": OTHER}, {"file": content, "clean": os.urandom(5000)}) == {("a", "file")}
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
 @pytest.mark.parametrize("before", range(4))
-def test_a_secret_inside_a_base64_stream_is_found_at_each_alignment(encode, before: int) -> None:  # noqa: ANN001
+def test_a_secret_inside_a_base64_stream_is_found_at_each_alignment(encode, before: int) -> None:
     content = b"..." + encode(os.urandom(before) + SECRET + os.urandom(3))
     assert find({"a": SECRET}, {"file": content}) == {("a", "file")}
 

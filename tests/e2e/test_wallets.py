@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_fixtures import run_node
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
@@ -21,6 +20,7 @@ from web3 import HTTPProvider, Web3
 from web3.logs import DISCARD
 from web3.middleware import SignAndSendRawMiddlewareBuilder
 
+from chain_fixtures import run_node
 from keyquorum.chain.contracts import load_artifact
 from keyquorum.client import AsyncClient, Client, Key, PkpAccount, Refused
 from keyquorum.client.web3 import signing_middleware
@@ -48,9 +48,10 @@ async def test_a_key_minted_and_given_away_with_ethers_is_the_receivers(
     live: Live, js_tools: Path, tmp_path: Path
 ) -> None:
     giver, receiver = await funded(live), Account.create()
-    (tmp_path / "abi.json").write_text(json.dumps(load_artifact("PKPNFT")["abi"]))
-    (tmp_path / "key").write_text("0x" + giver.key.hex())
-    script = (js_tools / "e2e_key.mjs", live.network.rpc, nft_of(live), str(tmp_path / "abi.json"), str(tmp_path / "key"))
+    abi, key_file = tmp_path / "abi.json", tmp_path / "key"
+    abi.write_text(json.dumps(load_artifact("PKPNFT")["abi"]))
+    key_file.write_text("0x" + giver.key.hex())
+    script = (js_tools / "e2e_key.mjs", live.network.rpc, nft_of(live), str(abi), str(key_file))
 
     async def run(*more: str) -> str:
         output = await asyncio.to_thread(run_node, *script, *more)
@@ -116,34 +117,45 @@ async def is_refused(client: AsyncClient, key: Key) -> bool:
 
 
 async def test_web3_sends_transactions_of_a_key_that_the_chain_executes(live: Live) -> None:
-    """`PkpAccount` as web3.py's account: plain ether, and a contract call that gives away another key."""
+    """`PkpAccount` as web3.py's account: plain ether, and contract calls of a key that owns a key."""
     user = await funded(live)
-    first, second = [(await live.client.mint(user.address)).key for _ in range(2)]
-    for key in (first, second):
-        await live.fund(key.address)
-    receiver = Account.create().address
+    key = (await live.client.mint(user.address)).key
+    await live.fund(key.address)
     assert live.network.network is not None
-    await asyncio.to_thread(send_with_web3, live, live.network.network, user, first, receiver)
+    await asyncio.to_thread(send_with_web3, live, live.network.network, user, key, Account.create().address)
+    await asyncio.to_thread(own_a_key_with_web3, live, live.network.network, user, key)
+
+
+def web3_of(live: Live, account: PkpAccount) -> Web3:
+    web3 = Web3(HTTPProvider(live.network.rpc))
+    web3.middleware_onion.inject(signing_middleware(account), layer=0)
+    return web3
 
 
 def send_with_web3(live: Live, network: Any, user: LocalAccount, key: Key, receiver: str) -> None:
     with Client(network, account=user) as client:
         account = PkpAccount(client, key)
-        web3 = Web3(HTTPProvider(live.network.rpc))
-        web3.middleware_onion.inject(signing_middleware(account), layer=0)
+        web3 = web3_of(live, account)
         sent = web3.eth.send_transaction({"from": account.address, "to": receiver, "value": ETHER // 4})
         receipt = web3.eth.wait_for_transaction_receipt(sent)
         assert (receipt["status"], receipt["from"]) == (1, account.address)
         assert web3.eth.get_balance(receiver) == ETHER // 4
 
-        # A key may own keys: it mints one for itself, by the contract, and pays for it.
+
+def own_a_key_with_web3(live: Live, network: Any, user: LocalAccount, key: Key) -> None:
+    """A key mints a key for itself, pays for it, and logs in as its owner: both need scope 6, which scope 1 is not."""
+    with Client(network, account=user) as ordinary:
+        proof = PkpAccount(ordinary, key)
+        with pytest.raises(Refused), Client(network, account=proof) as owner:
+            owner.login()
+    with Client(network, account=user, scopes=(1, 6)) as client:
+        account = PkpAccount(client, key)
+        web3 = web3_of(live, account)
         nft = web3.eth.contract(address=web3.to_checksum_address(nft_of(live)), abi=load_artifact("PKPNFT")["abi"])
         value = nft.functions.mintCost().call()
         minted = nft.functions.mintNext(2).transact({"from": account.address, "value": value})
         assert web3.eth.wait_for_transaction_receipt(minted)["status"] == 1
         token = nft.functions.tokenOfOwnerByIndex(account.address, 0).call()
-
-        # And it logs in as an owner like any other account.
         with Client(network, account=account) as owner:
             signed = owner.sign_message(token, "a key of a key")
             owned = owner.key(token)
