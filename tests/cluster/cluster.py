@@ -70,10 +70,12 @@ class Cluster:
                 await asyncio.sleep(0.05)
 
     async def pool_filled(self, size: int = 1) -> None:
-        """Wait until the chain has keys to mint and every node knows them as active."""
+        """Wait until the chain has keys to mint and every node knows them as active (spoilt batches stay pending)."""
         router = self.deployment.bind(self.rpc, "PubkeyRouter")
         async with asyncio.timeout(60):
-            while await router.read("poolSize") < size or any(n._keys.pending_batches() for n in self.nodes.values()):  # noqa: ASYNC110
+            while await router.read("poolSize") < size or any(
+                n._minting._unregistered("pool") for n in self.nodes.values()
+            ):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def send(self, account: int, contract: str, function: str, *arguments: Any) -> dict[str, Any]:

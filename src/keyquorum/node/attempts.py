@@ -2,18 +2,20 @@
 
 A repeat of an attempt gets the answer of the first, also while that is still being made; the same id with another
 payload is refused. So whoever resends, on purpose or not, never makes this node sign twice. Entries live as long as
-a node could accept the request; the table is bounded, and one session can fill only its share of it.
+a node could accept the request; the table is bounded, and one session can fill only its share of it. Of a failure only
+the words are kept: an exception would keep the whole request alive, with everything that was computed for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+import heapq
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from keyquorum.node.problem import CONFLICT, TOO_MANY, ApiError
+from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError, explain
 
 ATTEMPTS = 8
 ENTRIES = 65_536
@@ -26,14 +28,19 @@ Answer = dict[str, Any]
 class _Entry:
     payload: bytes
     until: int
-    runs: dict[int, asyncio.Task[Answer]] = field(default_factory=dict)
+    runs: dict[int, asyncio.Task[Answer] | Answer | ApiError] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return any(isinstance(run, asyncio.Task) for run in self.runs.values())
 
 
 class Attempts:
     """Requests seen and the answers given; `now` is in Unix seconds."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._ends: list[tuple[int, tuple[str, str]]] = []
         self._per_owner: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -56,13 +63,14 @@ class Attempts:
         and what `make` raised, for a repeat too.
         """
         entry = self._entry(owner, request_id, payload, until, now)
-        task = entry.runs.get(attempt)
-        if task is None:
-            task = asyncio.ensure_future(_as_coroutine(make))
-            task.add_done_callback(_seen)
-            entry.runs[attempt] = task
+        run = entry.runs.get(attempt)
+        if run is None:
+            run = entry.runs[attempt] = asyncio.ensure_future(_as_coroutine(make))
+            run.add_done_callback(lambda task: entry.runs.update({attempt: _outcome(task)}))
+        if isinstance(run, ApiError):
+            raise replace(run)
         # Shielded: that one caller hangs up must not end the run for the others, nor leave it unanswerable.
-        return await asyncio.shield(task)
+        return await asyncio.shield(run) if isinstance(run, asyncio.Task) else run
 
     def _entry(self, owner: str, request_id: str, payload: bytes, until: int, now: int) -> _Entry:
         self._expire(now)
@@ -71,6 +79,7 @@ class Attempts:
             if len(self._entries) >= ENTRIES or self._per_owner[owner] >= ENTRIES_PER_OWNER:
                 raise ApiError(TOO_MANY, "too_many_requests", "too many requests at a time", "wait a minute")
             entry = self._entries[owner, request_id] = _Entry(payload, until)
+            heapq.heappush(self._ends, (until, (owner, request_id)))
             self._per_owner[owner] += 1
         elif entry.payload != payload:
             raise ApiError(
@@ -79,11 +88,14 @@ class Attempts:
         return entry
 
     def _expire(self, now: int) -> None:
-        while self._entries:
-            (owner, request_id), entry = next(iter(self._entries.items()))
-            if entry.until > now or any(not task.done() for task in entry.runs.values()):
-                return
-            del self._entries[owner, request_id]
+        while self._ends and self._ends[0][0] <= now:
+            _, key = self._ends[0]
+            if self._entries[key].running:
+                heapq.heapreplace(self._ends, (now + 1, key))
+                continue
+            heapq.heappop(self._ends)
+            del self._entries[key]
+            owner = key[0]
             self._per_owner[owner] -= 1
             if not self._per_owner[owner]:
                 del self._per_owner[owner]
@@ -93,6 +105,11 @@ async def _as_coroutine(make: Callable[[], Awaitable[Answer]]) -> Answer:
     return await make()
 
 
-def _seen(task: asyncio.Task[Answer]) -> None:
-    if not task.cancelled():
-        task.exception()  # asyncio must not complain about a failure whose caller has gone
+def _outcome(task: asyncio.Task[Answer]) -> Answer | ApiError:
+    error = None if task.cancelled() else task.exception()
+    if error is None and not task.cancelled():
+        return task.result()
+    known = explain(error) if isinstance(error, Exception) else None
+    return (
+        replace(known) if known else ApiError(UNAVAILABLE, "internal", "this node failed to answer", "ask another node")
+    )

@@ -3,8 +3,9 @@
 Two blocks matter. *Finalised* (configurable) is where grants, mints and membership count from; *newest* is where
 revocations and transfers count from, so whoever lost a right loses it at first sight, and whoever gained one has it
 only for good. Answers are cached for exactly one pair of blocks: a new block empties the cache. A view older than
-`MAX_AGE` refuses everything (`ChainUnavailable`) rather than acting on the past, and of several endpoints each must
-serve the same chain.
+`MAX_AGE` refuses everything (`ChainUnavailable`) rather than acting on the past. Of several endpoints each must serve
+the same chain, and none may take this node back to a block before the newest it has seen: there a revocation would
+not have happened yet.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import network_id, to_checksum
 from keyquorum.chain.contracts import Contract, interface
-from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
+from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_hex, from_quantity
 
 T = TypeVar("T")
 
@@ -37,6 +38,28 @@ _LINKS = (
 
 class ChainUnavailable(Exception):
     """No endpoint of this node gives a fresh view of the chain; nothing is decided without one."""
+
+
+class Unusable(ChainUnavailable):
+    """Endpoints answer, but not in the form that was asked for: there is no contract of ours at that block."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is looked at of a block."""
+
+    number: int
+    hash: bytes
+
+    @classmethod
+    def parse(cls, value: dict[str, Any] | None) -> Block | None:
+        """Read an endpoint's block; None for none. Raises `ValueError` for what is not a block."""
+        if value is None:
+            return None
+        block = cls(from_quantity(value.get("number")), from_hex(value.get("hash")))
+        if len(block.hash) != 32:
+            raise ValueError("a block's hash has 32 bytes")
+        return block
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,7 @@ class ChainView:
         self._head: Head | None = None
         self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
         self._refreshing: asyncio.Task[Head] | None = None
-        self._recent: dict[bytes, int] = {}
+        self._seen: dict[int, bytes] = {}
         self._router_address = router
         self.chain_id = 0
         self.network = ""
@@ -109,7 +132,7 @@ class ChainView:
         try:
             for name, parent, view in _LINKS:
                 self._locate(name, await self._read_at(parent, view, (), "latest"))
-        except (RpcError, ValueError) as error:
+        except (Unusable, Reverted) as error:
             raise ValueError(f"{self._router_address} is not this project's PubkeyRouter: {error}") from error
         self.network = network_id(self.chain_id, bytes.fromhex(self._router_address[2:]))
 
@@ -152,44 +175,53 @@ class ChainView:
         return time.monotonic() - self._head.read_at if self._head else float("inf")
 
     async def _read_head(self) -> Head:
-        newest = await self._ask(lambda rpc: rpc.block("latest"))
-        if newest is None:
-            raise ChainUnavailable("the chain has no newest block")
-        number, block_hash = int(newest["number"], 16), bytes.fromhex(newest["hash"][2:])
-        head = Head(number, block_hash, await self._finalised(number), time.monotonic())
-        if self._head is None or (head.newest_hash, head.finalised) != (self._head.newest_hash, self._head.finalised):
+        began = time.monotonic()  # of an answer that took long, nobody knows when it was true
+        newest = await self._ask(self._newest)
+        head = Head(newest.number, newest.hash, await self._finalised(newest.number), began)
+        if time.monotonic() - began >= MAX_AGE:
+            raise ChainUnavailable("the endpoints take too long")
+        if head != self._head:
             self._cache.clear()
-            self._remember(newest)
+            self._seen[head.newest] = head.newest_hash
+            while len(self._seen) > RECENT_BLOCKS:
+                self._seen.pop(next(iter(self._seen)))
         self._head = head
         return head
+
+    async def _newest(self, rpc: Rpc) -> Block:
+        block = Block.parse(await rpc.block("latest"))
+        if block is None:
+            raise RpcUnreachable(f"{rpc.name} has no newest block")
+        lower = self._head is not None and block.number < self._head.newest
+        # Another hash at a height that was seen is a reorganisation. Anything else is an endpoint that lags.
+        if lower and self._seen.get(block.number, block.hash) == block.hash:
+            raise RpcUnreachable(f"{rpc.name} is behind a block that was seen already")
+        return block
 
     async def _finalised(self, newest: int) -> int:
         if isinstance(self._finality, int):
             return max(newest - self._finality, 0)
         if self._finality == "latest":
             return newest
-        block = await self._ask(lambda rpc: rpc.block("finalized"))
-        return int(block["number"], 16) if block else 0
-
-    def _remember(self, block: dict[str, Any]) -> None:
-        self._recent[bytes.fromhex(block["hash"][2:])] = int(block["number"], 16)
-        while len(self._recent) > RECENT_BLOCKS:
-            self._recent.pop(next(iter(self._recent)))
+        block = await self._ask(lambda rpc: _block(rpc, "finalized"))
+        return min(block.number, newest) if block else 0
 
     async def is_recent_block(self, block_hash: bytes, depth: int = RECENT_BLOCKS) -> bool:
         """Say whether `block_hash` is a block of this chain among the newest `depth`."""
         head = await self.head()
-        number = self._recent.get(block_hash)
-        if number is None:
-            block = await self._ask(lambda rpc: rpc.block("0x" + block_hash.hex()))
-            if block is None:
-                return False
-            number = int(block["number"], 16)
-            same_height = await self._ask(lambda rpc: rpc.block(number))
-            if same_height is None or same_height["hash"] != block["hash"]:
-                return False
-            self._remember(block)
-        return head.newest - number <= depth
+        if block_hash == head.newest_hash:
+            return True
+        number = await self._cached(("height", block_hash, head.newest_hash), lambda: self._height(block_hash))
+        return number is not None and head.newest - number <= depth
+
+    async def _height(self, block_hash: bytes) -> int | None:
+        """Return the number of a block that is on the chain now; None for one that is not, or not any more."""
+        block = await self._ask(lambda rpc: _block(rpc, "0x" + block_hash.hex()))
+        if block is None:
+            return None
+        number = block.number
+        same_height = await self._ask(lambda rpc: _block(rpc, number))
+        return number if same_height is not None and same_height.hash == block_hash else None
 
     # -- cached reads --------------------------------------------
 
@@ -197,7 +229,8 @@ class ChainView:
         """Return a view function's result at the finalised (or newest) block; raises `ChainUnavailable`, `Reverted`."""
         head = await self.head()
         block = head.newest if newest else head.finalised
-        return await self._cached((contract, name, args, block), lambda: self._read_at(contract, name, args, block))
+        key = (contract, name, args, block, head.newest_hash)
+        return await self._cached(key, lambda: self._read_at(contract, name, args, block))
 
     async def _cached(self, key: tuple[Any, ...], make: Callable[[], Awaitable[T]]) -> T:
         future = self._cache.get(key)
@@ -214,30 +247,39 @@ class ChainView:
             del self._cache[key]
 
     async def _ask(self, question: Callable[[Rpc], Awaitable[T]]) -> T:
-        reasons = []
+        errors: list[Exception] = []
         for rpc in self._rpcs:
             try:
+                if self.chain_id not in (0, await rpc.chain_id()):
+                    raise RpcUnreachable(f"{rpc.name} serves another chain than {self.chain_id}")
                 return await question(rpc)
             except Reverted:
                 raise
-            except (RpcUnreachable, RpcError) as error:
-                reasons.append(str(error))
-        raise ChainUnavailable("; ".join(reasons) or "no endpoint is configured")
+            except (RpcUnreachable, RpcError, ValueError) as error:
+                errors.append(error)
+        kind = Unusable if any(isinstance(error, ValueError) for error in errors) else ChainUnavailable
+        raise kind("; ".join(map(str, errors)) or "no endpoint is configured")
 
     async def membership(self) -> Membership:
-        """Return the active epoch; epoch 0 means that the registry is not activated yet."""
+        """Return the active epoch; epoch 0 means that the registry is not there, or not activated, yet.
+
+        Raises `ValueError` for a registry in which one machine could pass for two parties, or too few could sign.
+        """
+        if not await self.code(self.addresses["Staking"], newest=False):
+            return Membership(0, 0, {})  # deployed, but not finally yet
         epoch = await self.read("Staking", "epoch")
         threshold = await self.read("Staking", "threshold")
         nodes = await self.read("Staking", "getNodes")
         members = {}
-        spkis = set()
+        spkis, addresses = set(), set()
         for node in nodes:
             address = to_checksum(bytes.fromhex(node.nodeAddress[2:]))
             members[node.partyId] = Member(
                 node.partyId, address, node.url, node.meshHost, node.port, bytes(node.tlsKey)
             )
             spkis.add(bytes(node.tlsKey))
-        if len(members) != len(nodes) or len(spkis) != len(nodes) or 0 in members:
+            addresses.add(address)
+        if {len(members), len(spkis), len(addresses)} != {len(nodes)} or 0 in members:
             raise ValueError("the registry names one node twice")
         if epoch and threshold != 2 * len(nodes) // 3 + 1:
             raise ValueError("the registry's threshold is not more than two thirds of its nodes")
@@ -269,8 +311,15 @@ class ChainView:
         """Return the code at an address at the finalised or newest block."""
         head = await self.head()
         block = hex(head.newest if newest else head.finalised)
-        result = await self._ask(lambda rpc: rpc.call("eth_getCode", address, block))
-        return bytes.fromhex(result[2:])
+
+        async def question(rpc: Rpc) -> bytes:
+            return from_hex(await rpc.call("eth_getCode", address, block))
+
+        return await self._ask(question)
+
+
+async def _block(rpc: Rpc, tag: int | str) -> Block | None:
+    return Block.parse(await rpc.block(tag))
 
 
 def _seen(task: asyncio.Task[Head]) -> None:

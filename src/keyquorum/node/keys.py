@@ -28,7 +28,7 @@ class Keys:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._cache: OrderedDict[bytes, KeyShare] = OrderedDict()
+        self._cache: OrderedDict[tuple[bytes, int], KeyShare] = OrderedDict()
 
     async def put_pending(self, batch_id: bytes, epoch: int, shares: Sequence[KeyShare]) -> None:
         """Write the shares of one run of key generation; on the disk when this returns."""
@@ -41,9 +41,10 @@ class Keys:
     def load(self, key_id: bytes) -> KeyShare:
         """Return the active share of a key; raises `ShareUnknown`, `ShareCorrupt`, `StoreFailed`."""
         stored = self._store.load(key_id)  # asked even for a cached key: a failed disk must stop signing
-        known = self._cache.get(key_id)
+        place = (key_id, stored.epoch)
+        known = self._cache.get(place)
         if known is None:
-            known = self._cache[key_id] = _from_stored(stored)
+            known = self._cache[place] = _from_stored(stored)
             while len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         return known
@@ -54,6 +55,10 @@ class Keys:
         for share in self._store.list_shares("pending"):
             batches.setdefault(share.batch_id, []).append(share.public_key)
         return batches
+
+    def pending_since(self, moment: float) -> int:
+        """Return how many batches turned pending after `moment` (Unix seconds), and still are."""
+        return len({share.batch_id for share in self._store.list_shares("pending") if share.created >= moment})
 
     def state(self, key_id: bytes) -> str:
         """Return "active", "pending" or "unknown"."""

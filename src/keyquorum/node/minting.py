@@ -11,15 +11,20 @@ One batch:
     register          one transaction, which anybody could send; a share turns active when the chain shows its key
 
 A crash at any point leaves pending shares that nobody uses; confirmed batches are certified again by the leader.
+
+One node can spoil a ceremony, which needs all, but nothing beyond it: the leader waits longer after each failure, asks
+other signers when some did not help, and gives up a batch that nobody certifies. A leader can withhold new keys; what
+else it asks for costs each node one ceremony and one certification at a time, and so many pending batches a day.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -32,11 +37,11 @@ from keyquorum.chain.contracts import interface, key_batch_digest
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
 from keyquorum.node.keys import Keys, id_of
-from keyquorum.node.runner import Runner
+from keyquorum.node.runner import Runner, RunTimeout, culprits_of
 from keyquorum.node.signing import RunChoice, Signing
 from keyquorum.protocols import dkg
 from keyquorum.protocols.sign import SignatureShare, combine
-from keyquorum.rounds.errors import Abort
+from keyquorum.rounds.errors import Abort, Blame
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import session_id
 
@@ -44,6 +49,8 @@ log = structlog.get_logger("keyquorum.minting")
 
 LARGEST_BATCH = 128
 PENDING_LIMIT = 64
+PENDING_SECONDS = 24 * 3600
+LONGEST_PAUSE = 600.0
 GATHER_SECONDS = 10.0
 VOTE_GAS = 500_000
 GENESIS_RETRY_SECONDS = 30.0
@@ -98,6 +105,13 @@ class _Gathering:
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class _Certified(NamedTuple):
+    """A batch's number and the network key's signature (r, s, v: 65 bytes) under which it is registered."""
+
+    number: int
+    compact: bytes
+
+
 Notify = Callable[[int, str, bytes, bytes], bool]
 
 
@@ -136,6 +150,12 @@ class Minting:
         self._gathering: dict[tuple[str, bytes], _Gathering] = {}
         self._nonces: dict[bytes, tuple[Proposal, bytes]] = {}
         self._ceremony: asyncio.Task[None] | None = None
+        self._one_ceremony = asyncio.Lock()
+        self._helping: asyncio.Task[None] | None = None
+        self._doubts: Counter[int] = Counter()
+        self._tries: Counter[bytes] = Counter()
+        self._failures = 0
+        self._next_refill = -LONGEST_PAUSE
         self._tasks: set[asyncio.Task[None]] = set()
         self._genesis_at = -GENESIS_RETRY_SECONDS
         self.progress = asyncio.Event()
@@ -172,10 +192,12 @@ class Minting:
         return {batch_id: keys for batch_id, keys in pending.items() if confirmed.get(batch_id) == purpose}
 
     async def _genesis(self, membership: Membership) -> None:
+        if await self._view.read("PubkeyRouter", "networkKey", newest=True):
+            return  # done, but not finally yet
         candidates = list(self._unregistered(NETWORK).values())
         if candidates:
             await self._vote(candidates[-1][0])
-        patient = time.monotonic() - self._genesis_at < GENESIS_RETRY_SECONDS
+        patient = time.monotonic() - self._genesis_at < GENESIS_RETRY_SECONDS * max(1, len(candidates))
         if self.me == min(membership.parties) and not patient and self._all_up(membership):
             self._genesis_at = time.monotonic()
             await self.make_keys(NETWORK, 1)
@@ -188,14 +210,21 @@ class Minting:
             await self._transact("registerNetworkKey", public_key, gas=VOTE_GAS)
 
     async def _refill(self, membership: Membership, network_key: Point) -> None:
-        waiting = self._unregistered(POOL)
+        # With one more failure than there are nodes, every node that does not help has been found out.
+        tries = len(membership.members) + 1
+        waiting = {batch: keys for batch, keys in self._unregistered(POOL).items() if self._tries[batch] < tries}
         for batch_id, public_keys in waiting.items():
             if not await self._is_registered(public_keys[0], newest=True):
+                self._tries[batch_id] += 1
                 await self.certify(membership, network_key, batch_id, public_keys)
                 return
         size = await self._view.read("PubkeyRouter", "poolSize", newest=True)
-        if not waiting and size < self._low and self._all_up(membership):
+        patient = time.monotonic() < self._next_refill
+        if not waiting and size < self._low and self._all_up(membership) and not patient:
+            self._next_refill = time.monotonic() + min(2.0**self._failures, LONGEST_PAUSE)
+            self._failures += 1
             await self.make_keys(POOL, self._batch)
+            self._failures, self._next_refill = 0, -LONGEST_PAUSE
 
     def _all_up(self, membership: Membership) -> bool:
         return all(self._runner.is_up(j) for j in membership.parties if j != self.me)
@@ -223,6 +252,11 @@ class Minting:
         await self._hold_ceremony(reference, proposal, nonces)
 
     async def _hold_ceremony(self, reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
+        # One that was given up may still be computing; another beside it would only pile up work.
+        async with self._one_ceremony:
+            await self._generate_and_confirm(reference, proposal, nonces)
+
+    async def _generate_and_confirm(self, reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
         membership = self._require_membership()
         parameters = [reference, proposal.purpose, proposal.size, membership.threshold]
         sid = self._sid("dkg", membership, parameters, nonces)
@@ -264,27 +298,36 @@ class Minting:
         self, membership: Membership, network_key: Point, batch_id: bytes, public_keys: list[bytes]
     ) -> None:
         """Lead the certification of a confirmed batch and register it; raises `Abort` when too few nodes help."""
-        number = int(await self._view.read("PubkeyRouter", "nextBatch", newest=True))
         up = [j for j in membership.parties if j != self.me and self._runner.is_up(j)]
-        signers = sorted([self.me, *up[: membership.threshold - 1]])
-        if len(signers) < membership.threshold:
+        others = sorted(sorted(up, key=lambda j: self._doubts[j])[: membership.threshold - 1])
+        if len(others) < membership.threshold - 1:
             raise Abort("too few nodes are linked to certify keys")
-        ask = Ask(number, signers, self._rng.bytes(16))
-        others = [j for j in signers if j != self.me]
+        try:
+            signature = await self._gather_signature(membership, network_key, batch_id, public_keys, others)
+        except Abort as error:
+            # Where nobody is named, each is in doubt: the next try is with others, as far as there are any.
+            self._doubts.update((culprits_of(error) & set(others)) or others)
+            raise
+        await self._transact("registerKeys", public_keys, signature.number, signature.compact)
+        log.info("keys registered", batch=signature.number, keys=len(public_keys))
+
+    async def _gather_signature(
+        self, membership: Membership, network_key: Point, batch_id: bytes, public_keys: list[bytes], others: list[int]
+    ) -> _Certified:
+        number = int(await self._view.read("PubkeyRouter", "nextBatch", newest=True))
+        ask = Ask(number, sorted([self.me, *others]), self._rng.bytes(16))
         gathering = asyncio.create_task(
             self._gather("certify/share", batch_id, others, "certify/ask", msgspec.msgpack.encode(ask))
         )
         try:
             own = await self._sign_batch(batch_id, ask)
-            answers = {self.me: own, **{j: _decode(data, Answer) for j, data in (await gathering).items()}}
+            shares = {j: _share_of(j, data) for j, data in (await gathering).items()}
         finally:
             gathering.cancel()
-        shares = {j: SignatureShare(*map(scalar.from_bytes_checked, (a.w, a.u))) for j, a in answers.items()}
+        shares[self.me] = SignatureShare(*map(scalar.from_bytes_checked, (own.w, own.u)))
         digest = self._batch_digest(membership, number, public_keys)
-        signature = combine(shares, Point.from_bytes_checked(own.R), digest, network_key)
-        compact = signature.to_bytes()
-        await self._transact("registerKeys", public_keys, number, compact[:64] + bytes([27 + compact[64]]))
-        log.info("keys registered", batch=number, keys=len(public_keys))
+        compact = combine(shares, Point.from_bytes_checked(own.R), digest, network_key).to_bytes()
+        return _Certified(number, compact[:64] + bytes([27 + compact[64]]))
 
     async def _sign_batch(self, batch_id: bytes, ask: Ask) -> Answer:
         """Sign a batch with the network key, if it is one that this node made, confirmed, and is next on the chain."""
@@ -332,7 +375,7 @@ class Minting:
             elif topic == "dkg/start":
                 self._join(reference, _decode(payload, Start), membership)
             elif topic == "certify/ask":
-                self._spawn(self._help_certify(leader, reference, _decode(payload, Ask)))
+                self._help(leader, reference, _decode(payload, Ask))
         except (ValueError, msgspec.DecodeError) as error:
             log.warning("notice refused", topic=topic, leader=leader, reason=str(error)[:200])
 
@@ -341,7 +384,8 @@ class Minting:
             raise ValueError("a proposal for another epoch or purpose")
         if not 1 <= proposal.size <= LARGEST_BATCH or (proposal.purpose == NETWORK and proposal.size != 1):
             raise ValueError("a proposal of a size that is never needed")
-        if len(self._keys.pending_batches()) >= PENDING_LIMIT:
+        # A ceremony that somebody spoils leaves its shares behind. By the day, so that this too comes to an end.
+        if self._keys.pending_since(time.time() - PENDING_SECONDS) >= PENDING_LIMIT:
             raise ValueError("too many batches are pending")
         nonce = self._rng.bytes(32)
         self._nonces = {reference: (proposal, nonce)}
@@ -357,6 +401,11 @@ class Minting:
             # Whoever leads has given the last one up; waiting for its silent parties would only hold up this one.
             self._ceremony.cancel()
         self._ceremony = self._spawn(self._hold_ceremony(reference, start.proposal, start.nonces))
+
+    def _help(self, leader: int, batch_id: bytes, ask: Ask) -> None:
+        if self._helping is not None and not self._helping.done():
+            raise ValueError("asked to certify while the last certification is under way")
+        self._helping = self._spawn(self._help_certify(leader, batch_id, ask))
 
     async def _help_certify(self, leader: int, batch_id: bytes, ask: Ask) -> None:
         if self._ceremony is not None and not self._ceremony.done():
@@ -375,7 +424,7 @@ class Minting:
                     raise Abort(f"party {peer} is not linked")
             await asyncio.wait_for(gathering.complete.wait(), GATHER_SECONDS)
         except TimeoutError:
-            raise Abort(f"no answer from parties {sorted(gathering.wanted - set(gathering.got))}") from None
+            raise RunTimeout(gathering.wanted - set(gathering.got)) from None
         finally:
             del self._gathering[topic, reference]
         return gathering.got
@@ -400,6 +449,14 @@ class Minting:
 
 # What may go wrong without anybody's bug: peers, the chain, and transactions that lost a race.
 EXPECTED = (Abort, ValueError, LookupError, ChainUnavailable, RpcError, RpcUnreachable, TimeoutError)
+
+
+def _share_of(party: int, data: bytes) -> SignatureShare:
+    try:
+        answer = _decode(data, Answer)
+        return SignatureShare(scalar.from_bytes_checked(answer.w), scalar.from_bytes_checked(answer.u))
+    except (ValueError, msgspec.DecodeError):
+        raise Blame({party}, "its share of a certification is none") from None
 
 
 def _decode(data: bytes, kind: type[Any]) -> Any:

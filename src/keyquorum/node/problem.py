@@ -13,9 +13,11 @@ from typing import Any
 
 from keyquorum.algebra.strict_json import BadJson
 from keyquorum.auth.errors import AuthError
+from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.intents.intent import BadIntent
 from keyquorum.node.chain_view import ChainUnavailable
-from keyquorum.node.runner import PeerUnreachable, RunTimeout
+from keyquorum.node.database import StoreFailed
+from keyquorum.node.runner import AlreadyRun, PeerUnreachable, RunTimeout
 from keyquorum.node.store import ShareCorrupt, ShareUnknown
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.rounds.errors import Abort, Blame
@@ -73,9 +75,14 @@ _ANSWERS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (AuthError, lambda e: ApiError(e.status, e.code, e.message, e.hint)),
     (BadIntent, lambda e: ApiError(BAD_REQUEST, e.code, e.message, e.hint)),
     (ChainUnavailable, _chain),
+    (RpcError, _chain),
+    (RpcUnreachable, _chain),
     (ShareUnknown, lambda e: ApiError(NOT_FOUND, "key_unknown", "this node holds no active share of the key",
                                       "check the token id; a new key needs its block to be final")),
     (ShareCorrupt, lambda e: ApiError(UNAVAILABLE, "share_corrupt", "this node's share of the key is damaged", OTHERS)),
+    (StoreFailed, lambda e: ApiError(UNAVAILABLE, "store_failed", "this node's store is out of use",
+                                     OTHERS + "; the operator must look at this node's disk")),
+    (AlreadyRun, lambda e: ApiError(UNAVAILABLE, "already_run", "this attempt was made before", OTHERS)),
     (Depleted, lambda e: ApiError(UNAVAILABLE, "pool_empty", "this node has no correlations left for a signer",
                                   "wait a moment, or " + OTHERS, e.peers)),
     (PeerUnreachable, _unreachable),

@@ -118,10 +118,13 @@ class Runner:
             ended = error
             raise
         finally:
-            if worker is not None:
-                worker.cancel()
-            self._close(party.sid, run)
             self.observe(name, time.monotonic() - began, ended)
+            if worker is None:
+                self._close(party.sid, run)
+            else:
+                worker.cancel()
+                worker.add_done_callback(lambda _: self._close(party.sid, run))
+                await asyncio.wait({worker})
 
     def receive(self, peer: int, envelope: Envelope) -> None:
         """Take an envelope that came over the authenticated link of `peer`."""
@@ -169,8 +172,13 @@ class Runner:
             self._fail(run, error)
 
     async def _step_in_thread(self, run: _Run[Any], step: Callable[[], list[Envelope]]) -> None:
+        thread = asyncio.ensure_future(asyncio.to_thread(step))
         try:
-            self._post(run, await asyncio.to_thread(step))
+            self._post(run, await asyncio.shield(thread))
+        except asyncio.CancelledError:
+            # A thread cannot be stopped, and what it computes with cannot be closed before it is done.
+            await asyncio.wait({thread})
+            raise
         except Exception as error:
             self._fail(run, error)
 

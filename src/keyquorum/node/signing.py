@@ -96,6 +96,7 @@ class Signing:
         self._run_seconds = run_seconds
         self._max_runs = max_runs
         self._attempts = Attempts()
+        self._waiting = 0
         self._certificates: OrderedDict[bytes, certificates.Certificate] = OrderedDict()
         self.membership: Membership | None = None
 
@@ -215,9 +216,13 @@ class Signing:
         self, purpose: str, key: KeyShare, digest: bytes, payload: bytes, choice: RunChoice
     ) -> SignatureShares:
         """Run the signing protocol; `payload` (32 bytes) is what the signers agreed to sign, and why."""
-        if self._runner.active >= self._max_runs:
+        if self._runner.active + self._waiting >= self._max_runs:
             raise ApiError(TOO_MANY, "busy", "this node has too many runs under way", "wait a moment")
-        await self._await_correlations([j for j in choice.signers if j != self.me])
+        self._waiting += 1
+        try:
+            await self._await_correlations([j for j in choice.signers if j != self.me])
+        finally:
+            self._waiting -= 1
         sid = session_id(
             chain_id=self._view.chain_id,
             contract=self._view.addresses["PubkeyRouter"],
