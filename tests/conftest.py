@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+import structlog
+
+# Nodes that run inside a test would keep writing to the output of the test that came first.
+structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -201,7 +201,6 @@ async def test_idle_and_slow_connections_and_boundless_claims_cost_little(live: 
     assert resident_bytes(live.network.pid(f"node-{VICTIM}")) < MAX_RESIDENT
 
 
-@pytest.mark.xfail(strict=True, reason="[limits] connections of node.toml is read and never enforced")
 async def test_no_more_http_connections_are_held_than_the_settings_say(live: Live) -> None:
     port = int(live.network.nodes[VICTIM].rpartition(":")[2])
     held: list[asyncio.StreamWriter] = []

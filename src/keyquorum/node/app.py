@@ -167,9 +167,17 @@ class Node:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=2.0)
         await runner.setup()
         self._stopping.append(runner.cleanup)
-        site = web.TCPSite(runner, config.host, config.port, ssl_context=_api_tls(config.tls_cert, config.tls_key))
-        await site.start()
-        self.api_port = runner.addresses[0][1]
+        most = self._config.limits.connections
+        handlers = runner.server
+        assert handlers is not None, "setup makes it"  # noqa: S101
+        server = await asyncio.get_running_loop().create_server(
+            lambda: handlers() if len(handlers.connections) < most else _Refusal(),
+            config.host,
+            config.port,
+            ssl=_api_tls(config.tls_cert, config.tls_key),
+        )
+        self._stopping.append(_sync(server.close))
+        self.api_port = server.sockets[0].getsockname()[1]
 
     # -- what happens by itself --------------------------------------------
 
@@ -323,6 +331,14 @@ class _Events(Collector):
             for event, count in counts.items():
                 family.add_metric([part, event], count)
         yield family
+
+
+class _Refusal(asyncio.Protocol):
+    """What a connection beyond the limit gets: its end, before a byte of it is read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()
 
 
 def _peers(membership: Membership, me: int) -> dict[int, Peer]:
