@@ -73,10 +73,12 @@ class Cluster:
         """Wait until the chain has keys to mint and every node knows them as active (spoilt batches stay pending)."""
         router = self.deployment.bind(self.rpc, "PubkeyRouter")
         async with asyncio.timeout(60):
-            while await router.read("poolSize") < size or any(
-                n._minting._unregistered("pool") for n in self.nodes.values()
-            ):  # noqa: ASYNC110
+            while await router.read("poolSize") < size or self.unregistered():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+
+    def unregistered(self) -> bool:
+        """Whether a node waits for the chain to show a batch that it confirmed."""
+        return any(node._minting._unregistered("pool") for node in self.nodes.values())
 
     async def send(self, account: int, contract: str, function: str, *arguments: Any) -> dict[str, Any]:
         """Send a transaction of one of the development chain's accounts."""
