@@ -1,0 +1,119 @@
+"""Key shares between the protocols and the store: what goes in comes out, and only what is active."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dealer import deal_key
+from keyquorum.chain.contracts import token_id
+from keyquorum.node import keys as module
+from keyquorum.node.database import StoreFailed
+from keyquorum.node.keys import Keys, id_of
+from keyquorum.node.store import ShareExists, ShareUnknown, Store
+from keyquorum.node.vault import KeySource
+
+SHARES = [deal_key(3, 2, seed)[1] for seed in range(3)]
+IDS = [id_of(share.public_key.to_bytes()) for share in SHARES]
+BATCH = b"b" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store.create(tmp_path / "data", KeySource("key-file", b"k" * 32))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def keys(store: Store) -> Keys:
+    return Keys(store)
+
+
+def test_a_key_is_named_by_its_token_id() -> None:
+    public_key = SHARES[0].public_key.to_bytes()
+    assert int.from_bytes(id_of(public_key), "big") == token_id(public_key)
+
+
+async def test_a_share_comes_back_as_it_went_in(keys: Keys) -> None:
+    await keys.put_pending(BATCH, 1, SHARES)
+    assert await keys.activate(IDS) == 3
+    assert [keys.load(key_id) for key_id in IDS] == SHARES
+    assert keys.load(IDS[0]) is keys.load(IDS[0])
+    assert keys.count() == 3
+
+
+async def test_a_pending_share_is_not_given_out(keys: Keys) -> None:
+    await keys.put_pending(BATCH, 1, SHARES)
+    with pytest.raises(ShareUnknown):
+        keys.load(IDS[0])
+    assert keys.count() == 0
+
+
+async def test_the_state_of_a_key_is_told(keys: Keys) -> None:
+    assert keys.state(IDS[0]) == "unknown"
+    await keys.put_pending(BATCH, 1, SHARES[:2])
+    assert [keys.state(key_id) for key_id in IDS] == ["pending", "pending", "unknown"]
+    await keys.activate(IDS[:1])
+    assert [keys.state(key_id) for key_id in IDS] == ["active", "pending", "unknown"]
+
+
+async def test_pending_batches_keep_their_order(keys: Keys) -> None:
+    await keys.put_pending(b"2" * 32, 1, SHARES[1:])
+    await keys.put_pending(b"1" * 32, 1, SHARES[:1])
+    public = [share.public_key.to_bytes() for share in SHARES]
+    assert list(keys.pending_batches().items()) == [(b"2" * 32, public[1:]), (b"1" * 32, public[:1])]
+    await keys.activate(IDS[1:])
+    assert keys.pending_batches() == {b"1" * 32: public[:1]}
+
+
+async def test_pending_batches_are_counted_by_their_age(keys: Keys, store: Store, tmp_path: Path) -> None:
+    await keys.put_pending(b"1" * 32, 1, SHARES[:2])
+    await keys.put_pending(b"2" * 32, 1, SHARES[2:])
+    with sqlite3.connect(tmp_path / "data" / "store.sqlite") as connection:
+        connection.execute("UPDATE key_shares SET created = 1000 WHERE batch_id = ?", (b"1" * 32,))
+    connection.close()
+    assert [keys.pending_since(moment) for moment in (1000, 1001, 2**40)] == [2, 1, 0]
+
+
+async def test_what_was_confirmed_and_what_for_survives_a_restart(keys: Keys, store: Store) -> None:
+    await keys.confirm(BATCH, "pool")
+    await keys.confirm(BATCH, "network")
+    assert Keys(store).confirmed() == {BATCH: "pool"}
+
+
+async def test_a_share_is_never_replaced(keys: Keys) -> None:
+    await keys.put_pending(BATCH, 1, SHARES)
+    with pytest.raises(ShareExists):
+        await keys.put_pending(b"c" * 32, 1, SHARES[:1])
+
+
+async def test_a_failed_disk_stops_the_use_of_a_cached_key(keys: Keys, store: Store) -> None:
+    await keys.put_pending(BATCH, 1, SHARES)
+    await keys.activate(IDS)
+    keys.load(IDS[0])
+    store._writer.fail(sqlite3.OperationalError("disk I/O error"))
+    with pytest.raises(StoreFailed):
+        keys.load(IDS[0])
+
+
+async def test_the_share_of_a_newer_epoch_takes_the_place_of_a_cached_one(keys: Keys) -> None:
+    newer = replace(SHARES[0], key_share=SHARES[0].key_share + 1)
+    await keys.put_pending(BATCH, 1, SHARES[:1])
+    await keys.activate(IDS[:1])
+    assert keys.load(IDS[0]) == SHARES[0]
+    await keys.put_pending(b"c" * 32, 2, [newer])
+    await keys.activate(IDS[:1])
+    assert keys.load(IDS[0]) == newer
+
+
+async def test_only_so_many_keys_stay_decoded(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHED", 2)
+    await keys.put_pending(BATCH, 1, SHARES)
+    await keys.activate(IDS)
+    assert [keys.load(key_id) for key_id in IDS] == SHARES
+    assert len(keys._cache) == 2
