@@ -13,8 +13,8 @@ One batch:
 A crash at any point leaves pending shares that nobody uses; confirmed batches are certified again by the leader.
 
 One node can spoil a ceremony, which needs all, but nothing beyond it: the leader waits longer after each failure, asks
-other signers when some did not help, and gives up a batch that nobody certifies. A leader can withhold new keys; what
-else it asks for costs each node one ceremony and one certification at a time, and so many pending batches a day.
+other signers when some did not help, and goes on without a batch that it cannot have certified. A leader can withhold
+new keys; what else it asks for costs a node one ceremony and one certification at a time, `PENDING_LIMIT` a day.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -37,11 +36,24 @@ from keyquorum.chain.contracts import interface, key_batch_digest
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
 from keyquorum.node.keys import Keys, id_of
-from keyquorum.node.runner import Runner, RunTimeout, culprits_of
+from keyquorum.node.minting_notices import (
+    GATHER_SECONDS,
+    Answer,
+    Ask,
+    Certified,
+    Gatherings,
+    Notify,
+    Proposal,
+    Start,
+    decode,
+    share_of,
+)
+from keyquorum.node.runner import Runner, culprits_of
 from keyquorum.node.signing import RunChoice, Signing
 from keyquorum.protocols import dkg
+from keyquorum.protocols.correlations import Depleted
 from keyquorum.protocols.sign import SignatureShare, combine
-from keyquorum.rounds.errors import Abort, Blame
+from keyquorum.rounds.errors import Abort
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import session_id
 
@@ -51,9 +63,10 @@ LARGEST_BATCH = 128
 PENDING_LIMIT = 64
 PENDING_SECONDS = 24 * 3600
 LONGEST_PAUSE = 600.0
-GATHER_SECONDS = 10.0
+LINK_PAUSE = 0.02
 VOTE_GAS = 500_000
 GENESIS_RETRY_SECONDS = 30.0
+GENESIS_PAUSE = 2.0
 NETWORK, POOL = "network", "pool"
 
 
@@ -63,56 +76,6 @@ class Transactions(Protocol):
     async def send(self, to: str | None, data: bytes = b"", value: int = 0, gas: int | None = None) -> dict[str, Any]:
         """Send and wait for the receipt."""
         ...
-
-
-class Proposal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The leader's wish: how many keys, and what for."""
-
-    purpose: str
-    size: int
-    epoch: int
-
-
-class Start(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Everybody's nonces: the ceremony begins."""
-
-    proposal: Proposal
-    nonces: dict[int, bytes]
-
-
-class Ask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The leader's request to certify a confirmed batch as number `number`."""
-
-    number: int
-    signers: list[int]
-    nonce: bytes
-
-
-class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A signer's share of the certification."""
-
-    w: bytes
-    u: bytes
-    R: bytes
-
-
-@dataclass
-class _Gathering:
-    """Answers of the other nodes that the leader waits for."""
-
-    wanted: frozenset[int]
-    got: dict[int, bytes] = field(default_factory=dict)
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class _Certified(NamedTuple):
-    """A batch's number and the network key's signature (r, s, v: 65 bytes) under which it is registered."""
-
-    number: int
-    compact: bytes
-
-
-Notify = Callable[[int, str, bytes, bytes], bool]
 
 
 class Minting:
@@ -147,13 +110,15 @@ class Minting:
         self._batch = min(batch, LARGEST_BATCH)
         self._low = low
         self._dkg_seconds = dkg_seconds
-        self._gathering: dict[tuple[str, bytes], _Gathering] = {}
+        self._gatherings = Gatherings(notify)
         self._nonces: dict[bytes, tuple[Proposal, bytes]] = {}
         self._ceremony: asyncio.Task[None] | None = None
         self._one_ceremony = asyncio.Lock()
+        self._under_way: tuple[bytes, asyncio.Task[None]] | None = None
         self._helping: asyncio.Task[None] | None = None
         self._doubts: Counter[int] = Counter()
         self._tries: Counter[bytes] = Counter()
+        self._again_at: dict[bytes, float] = {}
         self._failures = 0
         self._next_refill = -LONGEST_PAUSE
         self._tasks: set[asyncio.Task[None]] = set()
@@ -200,7 +165,11 @@ class Minting:
         patient = time.monotonic() - self._genesis_at < GENESIS_RETRY_SECONDS * max(1, len(candidates))
         if self.me == min(membership.parties) and not patient and self._all_up(membership):
             self._genesis_at = time.monotonic()
-            await self.make_keys(NETWORK, 1)
+            try:
+                await self.make_keys(NETWORK, 1)
+            except Abort:
+                self._genesis_at += GENESIS_PAUSE - GENESIS_RETRY_SECONDS
+                raise
 
     async def _vote(self, public_key: bytes) -> None:
         address = self._signing.membership.members[self.me].address  # type: ignore[union-attr]
@@ -210,17 +179,17 @@ class Minting:
             await self._transact("registerNetworkKey", public_key, gas=VOTE_GAS)
 
     async def _refill(self, membership: Membership, network_key: Point) -> None:
-        # With one more failure than there are nodes, every node that does not help has been found out.
-        tries = len(membership.members) + 1
-        waiting = {batch: keys for batch, keys in self._unregistered(POOL).items() if self._tries[batch] < tries}
+        waiting = self._unregistered(POOL)
         for batch_id, public_keys in waiting.items():
-            if not await self._is_registered(public_keys[0], newest=True):
-                self._tries[batch_id] += 1
+            due = time.monotonic() >= self._again_at.get(batch_id, 0.0)
+            if due and not await self._is_registered(public_keys[0], newest=True):
                 await self.certify(membership, network_key, batch_id, public_keys)
                 return
         size = await self._view.read("PubkeyRouter", "poolSize", newest=True)
         patient = time.monotonic() < self._next_refill
-        if not waiting and size < self._low and self._all_up(membership) and not patient:
+        # A batch that was in vain with as many sets as there are nodes may be one that too few have confirmed.
+        hopeful = any(self._tries[batch_id] < len(membership.members) for batch_id in waiting)
+        if not hopeful and size < self._low and self._all_up(membership) and not patient:
             self._next_refill = time.monotonic() + min(2.0**self._failures, LONGEST_PAUSE)
             self._failures += 1
             await self.make_keys(POOL, self._batch)
@@ -243,7 +212,9 @@ class Minting:
         reference = self._rng.bytes(16)
         proposal = Proposal(purpose, size, membership.epoch)
         others = [j for j in membership.parties if j != self.me]
-        accepted = await self._gather("dkg/accept", reference, others, "dkg/propose", msgspec.msgpack.encode(proposal))
+        accepted = await self._gatherings.gather(
+            "dkg/accept", reference, others, "dkg/propose", msgspec.msgpack.encode(proposal)
+        )
         nonces = {self.me: self._rng.bytes(32), **accepted}
         self._nonces = {reference: (proposal, nonces[self.me])}
         start = msgspec.msgpack.encode(Start(proposal, nonces))
@@ -254,7 +225,28 @@ class Minting:
     async def _hold_ceremony(self, reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
         # One that was given up may still be computing; another beside it would only pile up work.
         async with self._one_ceremony:
-            await self._generate_and_confirm(reference, proposal, nonces)
+            work = asyncio.create_task(self._generate_and_confirm(reference, proposal, nonces))
+            self._under_way = (reference, work)
+            try:
+                await work
+            except asyncio.CancelledError:
+                if self._under_way is not None:
+                    raise
+                raise Abort("another party ended the ceremony") from None
+            except Abort:
+                # Without everybody it cannot end well: the others need not wait for their patience to run out.
+                for peer in nonces.keys() - {self.me}:
+                    self._notify(peer, "dkg/over", reference, b"")
+                raise
+            finally:
+                self._under_way = None
+
+    def _end_ceremony(self, reference: bytes) -> None:
+        """Give up the ceremony under way, because a party of it has; any party can spoil one anyway."""
+        if self._under_way is not None and self._under_way[0] == reference:
+            _, work = self._under_way
+            self._under_way = None
+            work.cancel()
 
     async def _generate_and_confirm(self, reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
         membership = self._require_membership()
@@ -299,35 +291,46 @@ class Minting:
     ) -> None:
         """Lead the certification of a confirmed batch and register it; raises `Abort` when too few nodes help."""
         up = [j for j in membership.parties if j != self.me and self._runner.is_up(j)]
-        others = sorted(sorted(up, key=lambda j: self._doubts[j])[: membership.threshold - 1])
+        order = sorted(up, key=lambda j: (self._doubts[j], self._rng.bytes(4)))
+        others = sorted(order[: membership.threshold - 1])
         if len(others) < membership.threshold - 1:
             raise Abort("too few nodes are linked to certify keys")
         try:
             signature = await self._gather_signature(membership, network_key, batch_id, public_keys, others)
-        except Abort as error:
-            # Where nobody is named, each is in doubt: the next try is with others, as far as there are any.
-            self._doubts.update((culprits_of(error) & set(others)) or others)
+        except Depleted:
             raise
+        except Abort as error:
+            self._doubt(membership, batch_id, others, culprits_of(error))
+            raise
+        self._doubts -= Counter({j: self._doubts[j] for j in others})
         await self._transact("registerKeys", public_keys, signature.number, signature.compact)
         log.info("keys registered", batch=signature.number, keys=len(public_keys))
 
+    def _doubt(self, membership: Membership, batch_id: bytes, others: list[int], culprits: frozenset[int]) -> None:
+        # Who is named is in doubt twice. But a cheat can let another look silent, so the next try is without both.
+        self._doubts.update([*others, *(culprits & set(others))])
+        self._tries[batch_id] += 1
+        if self._tries[batch_id] >= len(membership.members):
+            self._again_at[batch_id] = time.monotonic() + LONGEST_PAUSE
+
     async def _gather_signature(
         self, membership: Membership, network_key: Point, batch_id: bytes, public_keys: list[bytes], others: list[int]
-    ) -> _Certified:
+    ) -> Certified:
         number = int(await self._view.read("PubkeyRouter", "nextBatch", newest=True))
         ask = Ask(number, sorted([self.me, *others]), self._rng.bytes(16))
         gathering = asyncio.create_task(
-            self._gather("certify/share", batch_id, others, "certify/ask", msgspec.msgpack.encode(ask))
+            self._gatherings.gather("certify/share", batch_id, others, "certify/ask", msgspec.msgpack.encode(ask))
         )
         try:
             own = await self._sign_batch(batch_id, ask)
-            shares = {j: _share_of(j, data) for j, data in (await gathering).items()}
+            shares = {j: share_of(j, data) for j, data in (await gathering).items()}
         finally:
             gathering.cancel()
+            await asyncio.gather(gathering, return_exceptions=True)
         shares[self.me] = SignatureShare(*map(scalar.from_bytes_checked, (own.w, own.u)))
         digest = self._batch_digest(membership, number, public_keys)
         compact = combine(shares, Point.from_bytes_checked(own.R), digest, network_key).to_bytes()
-        return _Certified(number, compact[:64] + bytes([27 + compact[64]]))
+        return Certified(number, compact[:64] + bytes([27 + compact[64]]))
 
     async def _sign_batch(self, batch_id: bytes, ask: Ask) -> Answer:
         """Sign a batch with the network key, if it is one that this node made, confirmed, and is next on the chain."""
@@ -359,23 +362,18 @@ class Minting:
         membership = self._signing.membership
         if membership is None or peer not in membership.members:
             return
-        gathering = self._gathering.get((topic, reference))
-        if gathering is not None:
-            if peer in gathering.wanted and peer not in gathering.got:
-                gathering.got[peer] = payload
-                if len(gathering.got) == len(gathering.wanted):
-                    gathering.complete.set()
-        elif peer == min(membership.parties) and peer != self.me:
+        taken = self._gatherings.take(peer, topic, reference, payload)
+        if not taken and peer == min(membership.parties) and peer != self.me:
             self._follow(peer, topic, reference, payload, membership)
 
     def _follow(self, leader: int, topic: str, reference: bytes, payload: bytes, membership: Membership) -> None:
         try:
             if topic == "dkg/propose":
-                self._accept(leader, reference, _decode(payload, Proposal), membership)
+                self._accept(leader, reference, decode(payload, Proposal), membership)
             elif topic == "dkg/start":
-                self._join(reference, _decode(payload, Start), membership)
+                self._join(reference, decode(payload, Start), membership)
             elif topic == "certify/ask":
-                self._help(leader, reference, _decode(payload, Ask))
+                self._help(leader, reference, decode(payload, Ask))
         except (ValueError, msgspec.DecodeError) as error:
             log.warning("notice refused", topic=topic, leader=leader, reason=str(error)[:200])
 
@@ -389,6 +387,13 @@ class Minting:
             raise ValueError("too many batches are pending")
         nonce = self._rng.bytes(32)
         self._nonces = {reference: (proposal, nonce)}
+        self._spawn(self._answer_when_linked(leader, reference, nonce, membership))
+
+    async def _answer_when_linked(self, leader: int, reference: bytes, nonce: bytes, membership: Membership) -> None:
+        """Take part once every link of this node is up: the leader can see its own only."""
+        async with asyncio.timeout(GATHER_SECONDS / 2):
+            while not self._all_up(membership):  # noqa: ASYNC110  links come up by themselves
+                await asyncio.sleep(LINK_PAUSE)
         self._notify(leader, "dkg/accept", reference, nonce)
 
     def _join(self, reference: bytes, start: Start, membership: Membership) -> None:
@@ -414,21 +419,6 @@ class Minting:
         answer = await self._sign_batch(batch_id, ask)
         self._notify(leader, "certify/share", batch_id, msgspec.msgpack.encode(answer))
 
-    async def _gather(
-        self, topic: str, reference: bytes, wanted: list[int], ask_topic: str, ask: bytes
-    ) -> dict[int, bytes]:
-        gathering = self._gathering[topic, reference] = _Gathering(frozenset(wanted))
-        try:
-            for peer in wanted:
-                if not self._notify(peer, ask_topic, reference, ask):
-                    raise Abort(f"party {peer} is not linked")
-            await asyncio.wait_for(gathering.complete.wait(), GATHER_SECONDS)
-        except TimeoutError:
-            raise RunTimeout(gathering.wanted - set(gathering.got)) from None
-        finally:
-            del self._gathering[topic, reference]
-        return gathering.got
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def guarded() -> None:
             try:
@@ -449,15 +439,3 @@ class Minting:
 
 # What may go wrong without anybody's bug: peers, the chain, and transactions that lost a race.
 EXPECTED = (Abort, ValueError, LookupError, ChainUnavailable, RpcError, RpcUnreachable, TimeoutError)
-
-
-def _share_of(party: int, data: bytes) -> SignatureShare:
-    try:
-        answer = _decode(data, Answer)
-        return SignatureShare(scalar.from_bytes_checked(answer.w), scalar.from_bytes_checked(answer.u))
-    except (ValueError, msgspec.DecodeError):
-        raise Blame({party}, "its share of a certification is none") from None
-
-
-def _decode(data: bytes, kind: type[Any]) -> Any:
-    return msgspec.msgpack.decode(data, type=kind)
