@@ -64,6 +64,7 @@ PENDING_LIMIT = 64
 PENDING_SECONDS = 24 * 3600
 LONGEST_PAUSE = 600.0
 LINK_PAUSE = 0.02
+CATCH_UP_PAUSE = 0.1
 VOTE_GAS = 500_000
 GENESIS_RETRY_SECONDS = 30.0
 GENESIS_PAUSE = 2.0
@@ -362,6 +363,9 @@ class Minting:
         membership = self._signing.membership
         if membership is None or peer not in membership.members:
             return
+        if topic == "dkg/over":
+            self._end_ceremony(reference)
+            return
         taken = self._gatherings.take(peer, topic, reference, payload)
         if not taken and peer == min(membership.parties) and peer != self.me:
             self._follow(peer, topic, reference, payload, membership)
@@ -416,8 +420,20 @@ class Minting:
         if self._ceremony is not None and not self._ceremony.done():
             # The leader may be done a moment earlier: what it asks about is about to be confirmed here too.
             await asyncio.wait({self._ceremony}, timeout=GATHER_SECONDS / 2)
+        await self._catch_up()
         answer = await self._sign_batch(batch_id, ask)
         self._notify(leader, "certify/share", batch_id, msgspec.msgpack.encode(answer))
+
+    async def _catch_up(self) -> None:
+        """Wait a little until this node too has seen the network key on the chain, which the leader has."""
+        async with asyncio.timeout(GATHER_SECONDS / 2):
+            while True:
+                await self._view.refresh()
+                network_key = await self._view.network_key()
+                await self._activate_registered(network_key)
+                if network_key is not None and self._keys.state(id_of(network_key.to_bytes())) == "active":
+                    return
+                await asyncio.sleep(CATCH_UP_PAUSE)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         async def guarded() -> None:
