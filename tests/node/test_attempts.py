@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 
+from keyquorum.algebra.strict_json import BadJson
 from keyquorum.node import attempts as module
 from keyquorum.node.attempts import Attempts
 from keyquorum.node.problem import ApiError
@@ -90,3 +94,94 @@ async def test_a_caller_that_hangs_up_does_not_end_the_run() -> None:
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert await ask(table, make) == {"call": 1}
+
+
+class Large:
+    """What a request holds while it is served."""
+
+
+async def fail_with_much(table: Attempts) -> weakref.ref[Large]:
+    large = Large()
+
+    async def make() -> dict[str, int]:
+        assert large
+        raise BadJson("bad_value", "no")
+
+    with contextlib.suppress(BadJson):
+        await ask(table, make)  # type: ignore[arg-type]
+    return weakref.ref(large)
+
+
+async def test_a_failure_keeps_nothing_alive_but_its_words() -> None:
+    table = Attempts()
+    gone = await fail_with_much(table)
+    await asyncio.sleep(0)  # this step of ours was woken by the failure, and holds it until it ends
+    gc.collect()
+    assert gone() is None
+    for _ in range(2):
+        with pytest.raises(ApiError) as refused:
+            await ask(table, Counting())
+        assert (refused.value.status, refused.value.code) == (400, "json_bad_value")
+
+
+async def test_a_bug_of_ours_is_answered_without_its_words_the_second_time() -> None:
+    table = Attempts()
+
+    async def make() -> dict[str, int]:
+        raise RuntimeError("secret")
+
+    with pytest.raises(RuntimeError):
+        await ask(table, make)  # type: ignore[arg-type]
+    with pytest.raises(ApiError) as refused:
+        await ask(table, make)  # type: ignore[arg-type]
+    assert (refused.value.status, refused.value.code) == (503, "internal")
+    assert "secret" not in str(refused.value.body())
+
+
+async def test_a_long_entry_does_not_keep_the_short_ones_behind_it() -> None:
+    table, make = Attempts(), Counting()
+    await table.once("a", "long", b"", 0, until=1000, now=0, make=make)
+    for k in range(5):
+        await table.once("b", str(k), b"", 0, until=10, now=0, make=make)
+    await table.once("c", "new", b"", 0, until=1000, now=11, make=make)
+    assert len(table) == 2
+
+
+async def test_an_entry_whose_run_is_under_way_stays() -> None:
+    table, release = Attempts(), asyncio.Event()
+
+    async def make() -> dict[str, int]:
+        await release.wait()
+        return {"call": 1}
+
+    first = asyncio.create_task(ask(table, make, until=10))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    second = asyncio.create_task(ask(table, Counting(), until=50, now=20))
+    await asyncio.sleep(0)
+    release.set()
+    assert await first == await second == {"call": 1}
+    await table.once("other", "id", b"", 0, until=100, now=22, make=Counting())
+    assert len(table) == 1
+
+
+async def test_a_forgotten_session_has_its_whole_share_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENTRIES_PER_OWNER", 1)
+    table, make = Attempts(), Counting()
+    await ask(table, make)
+    await table.once("owner", "next", b"", 0, until=300, now=200, make=make)
+    assert len(table) == 1
+
+
+async def test_a_cancelled_run_is_over() -> None:
+    table = Attempts()
+
+    async def make() -> dict[str, int]:
+        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        await asyncio.sleep(0)
+        return {}
+
+    with pytest.raises(asyncio.CancelledError):
+        await ask(table, make)  # type: ignore[arg-type]
+    with pytest.raises(ApiError) as refused:
+        await ask(table, Counting())
+    assert refused.value.code == "internal"

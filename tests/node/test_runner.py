@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -145,6 +146,40 @@ async def test_a_cancelled_caller_leaves_no_run_behind(world: World) -> None:
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert world.runner[1].active == 0
+
+
+@pytest.mark.parametrize("how", ["timeout", "link", "caller"])
+async def test_a_run_that_computes_in_a_thread_is_closed_when_the_thread_is_done(how: str) -> None:
+    runner, computing, release = Runner(lambda *_: True, lambda _: True), threading.Event(), threading.Event()
+    left: list[str] = []
+    reports: list[Abort | None] = []
+    runner.observe = lambda name, seconds, error: reports.append(error)
+
+    async def compute(mine: Party) -> None:
+        try:
+            await mine.broadcast(RunnerWord(b"word"))
+            computing.set()
+            release.wait(10)
+            await mine.broadcast(RunnerWord(b"word"))
+        finally:
+            left.append("closed")
+
+    run = asyncio.create_task(runner.run(party(1), compute(party(1)), 0.1 if how == "timeout" else 30.0, True))
+    await asyncio.sleep(0.02)
+    runner.receive(2, Envelope(SID, 1, 2, None, b"word", b""))
+    await asyncio.to_thread(computing.wait, 10)
+    if how == "link":
+        runner.peer_down(2)
+    if how == "caller":
+        run.cancel()
+    await asyncio.sleep(0.2)
+    assert (left, runner.active, run.done()) == ([], 1, False)
+    release.set()
+    with pytest.raises(asyncio.CancelledError if how == "caller" else RunTimeout):
+        await run
+    assert (left, runner.active, len(reports)) == (["closed"], 0, 1)
+    with pytest.raises(AlreadyRun):
+        await runner.run(party(1), talk(party(1), b"word"), 1.0)
 
 
 def test_an_abort_names_nobody() -> None:
