@@ -66,6 +66,8 @@ LONGEST_PAUSE = 600.0
 LINK_PAUSE = 0.02
 CATCH_UP_PAUSE = 0.1
 VOTE_GAS = 500_000
+# Measured: 71,000 a key. Estimating would execute the largest transaction there is several times more.
+BATCH_GAS, KEY_GAS = 300_000, 110_000
 GENESIS_RETRY_SECONDS = 30.0
 GENESIS_PAUSE = 2.0
 NETWORK, POOL = "network", "pool"
@@ -304,7 +306,8 @@ class Minting:
             self._doubt(membership, batch_id, others, culprits_of(error))
             raise
         self._doubts -= Counter({j: self._doubts[j] for j in others})
-        await self._transact("registerKeys", public_keys, signature.number, signature.compact)
+        gas = BATCH_GAS + KEY_GAS * len(public_keys)
+        await self._transact("registerKeys", public_keys, signature.number, signature.compact, gas=gas)
         log.info("keys registered", batch=signature.number, keys=len(public_keys))
 
     def _doubt(self, membership: Membership, batch_id: bytes, others: list[int], culprits: frozenset[int]) -> None:
