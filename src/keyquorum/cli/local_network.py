@@ -51,7 +51,6 @@ SHARE_OF_FUNDS = 20
 POLL_SECONDS = 0.05
 # On a chain of our own: look often, and let the first keys be few, so that `up` is ready sooner.
 LOCAL_SETTINGS = {"poll_seconds": 0.25, "mint_batch": 16}
-NODE_POLL_SECONDS = 0.25
 MINTS_PER_HOUR = 100_000
 REQUESTS_PER_SECOND = 10_000
 Progress = Callable[[str], None]
@@ -249,7 +248,7 @@ class LocalNetwork:
                 mesh_host=HOST,
                 mesh_port=self._ports.mesh[party - 1],
                 finality=finality,
-                poll_seconds=NODE_POLL_SECONDS if self._external_rpc is None else 1.0,
+                **(LOCAL_SETTINGS if self._external_rpc is None else {}) | self._settings,
             )
         gateway = gateway_config.GatewayConfig(
             network=deployment.network,
