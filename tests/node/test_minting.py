@@ -72,6 +72,9 @@ class Keys:
         assert key_id == id_of(NETWORK_KEY.to_bytes())
         return "the network key"
 
+    def state(self, key_id: bytes) -> str:
+        return "active"
+
     def confirm_batch(self, number: int, purpose: str = POOL) -> bytes:
         batch_id = bytes([number]) * 32
         self.pending[batch_id], self.purposes[batch_id] = [public_key(number)], purpose
