@@ -7,8 +7,11 @@ import os
 import pytest
 import structlog
 
-# Nodes that run inside a test would keep writing to the output of the test that came first.
-structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False)
+
+@pytest.fixture(autouse=True)
+def nodes_inside_tests_log_nowhere() -> None:
+    """Keep what lives longer than a test from writing to that test's output, which is closed by then."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

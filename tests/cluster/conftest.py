@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, make_cluster
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in Path(item.path).parents:

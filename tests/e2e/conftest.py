@@ -27,6 +27,7 @@ from keyquorum.cli.local_network import LocalNetwork
 LOOP = pytest.mark.asyncio(loop_scope="session")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in Path(item.path).parents:
