@@ -170,6 +170,8 @@ async def test_a_forgotten_session_has_its_whole_share_again(monkeypatch: pytest
     await ask(table, make)
     await table.once("owner", "next", b"", 0, until=300, now=200, make=make)
     assert len(table) == 1
+    await table.once("another", "next", b"", 0, until=500, now=400, make=make)
+    assert list(table._per_owner) == ["another"]
 
 
 async def test_a_cancelled_run_is_over() -> None:

@@ -396,6 +396,20 @@ async def test_leftovers_of_a_day_are_bounded() -> None:
         assert len(await accepted(world)) == answers
 
 
+async def test_many_proposals_while_a_link_is_down_wait_as_one() -> None:
+    world = World(me=4)
+    world.down = {3}
+    for number in range(50):
+        world.notice("dkg/propose", Proposal(POOL, 4, 1), reference=bytes([number]) * 16)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(world.minting._tasks) == 1
+    world.down = set()
+    await until(lambda: bool(world.sent))
+    await asyncio.sleep(0.05)
+    assert [topic for _, topic, _ in world.sent] == ["dkg/accept"]
+
+
 @pytest.mark.parametrize("change", ["proposal", "own nonce", "a party too few", "a party too many", "twice"])
 async def test_a_follower_joins_only_what_it_accepted(change: str) -> None:
     world = World(me=4)

@@ -118,6 +118,7 @@ class Minting:
         self._ceremony: asyncio.Task[None] | None = None
         self._one_ceremony = asyncio.Lock()
         self._under_way: tuple[bytes, asyncio.Task[None]] | None = None
+        self._answering: asyncio.Task[None] | None = None
         self._helping: asyncio.Task[None] | None = None
         self._doubts: Counter[int] = Counter()
         self._tries: Counter[bytes] = Counter()
@@ -394,7 +395,9 @@ class Minting:
             raise ValueError("too many batches are pending")
         nonce = self._rng.bytes(32)
         self._nonces = {reference: (proposal, nonce)}
-        self._spawn(self._answer_when_linked(leader, reference, nonce, membership))
+        if self._answering is not None:
+            self._answering.cancel()
+        self._answering = self._spawn(self._answer_when_linked(leader, reference, nonce, membership))
 
     async def _answer_when_linked(self, leader: int, reference: bytes, nonce: bytes, membership: Membership) -> None:
         """Take part once every link of this node is up: the leader can see its own only."""
