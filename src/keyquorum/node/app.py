@@ -13,7 +13,7 @@ import contextlib
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Node:
         self._view = ChainView([Rpc(url) for url in config.chain.rpc], config.chain.router, config.chain.finality)
         self._stopping: list[Callable[[], Awaitable[None]]] = []
         self._membership: Membership | None = None
+        self._making: asyncio.Task[None] | None = None
         self.api_port = 0
         self.mesh_port = 0
 
@@ -81,7 +82,7 @@ class Node:
         self._take_membership(membership)
         await self._start_api()
         self._watcher = asyncio.create_task(self._watch())
-        self._stopping.append(_cancel(self._watcher))
+        self._stopping.append(self._stop_watching)
         log.info("started", party=self.me, network=self._view.network, version=__version__)
 
     async def stop(self) -> None:
@@ -90,6 +91,12 @@ class Node:
             with contextlib.suppress(Exception):
                 await stop()
         self._stopping.clear()
+
+    async def _stop_watching(self) -> None:
+        tasks = [task for task in (self._watcher, self._making) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait(self) -> None:
         """Run until the process is asked to stop."""
@@ -182,20 +189,19 @@ class Node:
     # -- what happens by itself --------------------------------------------
 
     async def _watch(self) -> None:
-        """Look at the chain again and again: membership, then whatever keys need."""
+        """Look at the chain again and again: membership, and beside it whatever keys need."""
         while True:
-            try:
-                await self._view.refresh()
-                self._take_membership(await self._view.membership())
-                await self._minting.tick()
-            except EXPECTED as error:
-                log.warning("not this time", reason=str(error)[:200])
-            except Exception as error:
-                # This loop is what keeps a node alive for months: it must outlive a fault in one round of it.
-                log.error("unexpected", type=type(error).__name__)
+            await _attempt(self._look())
+            if self._making is None or self._making.done():
+                # Beside it: a ceremony that waits for a silent party must not make the view of the chain old.
+                self._making = asyncio.create_task(_attempt(self._minting.tick()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._minting.progress.wait(), self._config.chain.poll_seconds)
             self._minting.progress.clear()
+
+    async def _look(self) -> None:
+        await self._view.refresh()
+        self._take_membership(await self._view.membership())
 
     def _take_membership(self, membership: Membership) -> None:
         if self.me not in membership.members or not membership.epoch:
@@ -333,6 +339,16 @@ class _Events(Collector):
         yield family
 
 
+async def _attempt(work: Coroutine[Any, Any, None]) -> None:
+    """Do one round of what a node does for months: a fault in it must not be the end of the loop."""
+    try:
+        await work
+    except EXPECTED as error:
+        log.warning("not this time", reason=str(error)[:200])
+    except Exception as error:
+        log.error("unexpected", type=type(error).__name__)
+
+
 class _Refusal(asyncio.Protocol):
     """What a connection beyond the limit gets: its end, before a byte of it is read."""
 
@@ -365,14 +381,6 @@ def _sync(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
         close()
 
     return closing
-
-
-def _cancel(task: asyncio.Task[None]) -> Callable[[], Awaitable[None]]:
-    async def cancelling() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    return cancelling
 
 
 def configure_logging() -> None:
