@@ -21,7 +21,7 @@ up: install ## start a network that keeps its keys in .keyquorum
 	@$(BIN)/keyquorum up --dir .keyquorum
 
 test: install ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: install ## lint, types, import directions, spec steps
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One cluster of four for the whole folder: starting it is the dear part. All its tests run in one worker."""
+"""One cluster of four for the whole folder: starting it is the dear part. The tests of a file run in one worker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, make_cluster
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in Path(item.path).parents:
-            item.add_marker(pytest.mark.xdist_group("cluster"))
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 

@@ -167,6 +167,7 @@ async def test_only_the_leaders_sensible_proposals_are_accepted(
     node = cluster.nodes[4]
     sent = notices(node)
     node._minting.on_notice(leader, "dkg/propose", b"r" * 16, msgspec.msgpack.encode(proposal))
+    await asyncio.sleep(0.1)
     assert bool(sent) == accepted
 
 

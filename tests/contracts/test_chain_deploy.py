@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import rlp
 from eth_hash.auto import keccak
-from evm import Chain, PyEvmChain, RpcChain, accounts
+from evm import Chain, PyEvmChain, accounts
 from world import ChainRpc, ChainSender, World, node_entry
 
 from keyquorum.chain.contracts import CONTRACT_NAMES, checksum
@@ -21,6 +21,7 @@ from keyquorum.chain.deploy import (
     required_threshold,
     start_epoch,
 )
+from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Rpc, Sender
 
 
@@ -78,10 +79,8 @@ async def test_another_transaction_of_the_same_account_in_between_is_noticed(wor
         await deploy(sender, [node_entry(1), node_entry(2)])
 
 
-async def test_the_real_sender_deploys_over_json_rpc(chain: Chain):
-    if not isinstance(chain, RpcChain):
-        pytest.skip("this chain has no URL")
-    async with Rpc(chain.url) as rpc:
+async def test_the_real_sender_deploys_over_json_rpc():
+    async with DevChainServer() as server, Rpc(server.url) as rpc:
         sender = Sender(rpc, accounts()[9].key)
         deployment = await deploy(sender, [node_entry(number) for number in (1, 2, 3, 4)], fund_nodes=1)
         nodes = await deployment.bind(rpc, "Staking").read("getNodes")

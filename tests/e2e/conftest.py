@@ -1,4 +1,4 @@
-"""End-to-end tests: real processes, started as `keyquorum up` starts them. All run in one worker.
+"""End-to-end tests: real processes, started as `keyquorum up` starts them. The tests of a file run in one worker.
 
 `network` is one network of four nodes for every test that leaves it as it was. `worn` is a second one, for the tests
 that kill its nodes; its tests run in the order of their file. At the end of each, what the run left behind is searched
@@ -27,13 +27,11 @@ from keyquorum.cli.local_network import LocalNetwork
 LOOP = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
     for item in items:
-        if Path(__file__).parent in Path(item.path).parents:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-            if inspect.iscoroutinefunction(getattr(item, "obj", None)):
-                item.add_marker(LOOP, append=False)
+        if here in Path(item.path).parents and inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.add_marker(LOOP, append=False)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
