@@ -43,7 +43,7 @@ class Pair:
         return sent, self._receiver.accept(pending, reply)
 
 
-def correlation_seconds(repeats: int = 15) -> float:
+def correlation_seconds(repeats: int = 45) -> float:
     """Return the CPU seconds of one correlation, both sides, in batches of 64."""
     pair = Pair(SystemRng())
     pair.make(BATCH)
@@ -65,7 +65,7 @@ def setup_seconds(repeats: int = 5) -> float:
     return median(times)
 
 
-def signature_seconds(t: int, repeats: int = 9) -> float:
+def signature_seconds(t: int, repeats: int = 21) -> float:
     """Return the CPU seconds per party of one run of the signing protocol with t signers, combining left out."""
     rng = SystemRng()
     shares = _deal_by_dkg(t, rng)
