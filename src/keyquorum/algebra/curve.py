@@ -19,9 +19,15 @@ from keyquorum.algebra.transcript import Hashable, Tag, tagged_hash
 
 POINT_BYTES = 65
 COMPRESSED_BYTES = 33
-_COMPRESSED_FLAG = 258
+_PREFIXES = (b"\x02", b"\x03")
 _UNCOMPRESSED_FLAG = 2
 _CTX = GLOBAL_CONTEXT.ctx
+# Looked up once: parsing a C type's name costs as much as making the object.
+_PUBKEY = ffi.typeof("secp256k1_pubkey *")
+_UNCOMPRESSED = ffi.typeof(f"unsigned char[{POINT_BYTES}]")
+_DIGEST = ffi.typeof("unsigned char[32]")
+_SIZE = ffi.typeof("size_t *")
+_NO_HASH = _NO_DATA = ffi.NULL
 
 
 class PointAtInfinity(ValueError):
@@ -31,45 +37,41 @@ class PointAtInfinity(ValueError):
 class Point:
     """A point of secp256k1 other than infinity; immutable, compared and hashed by value."""
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_bytes", "_raw")
 
-    def __init__(self, raw: object) -> None:
+    def __init__(self, raw: object, data: bytes | None = None) -> None:
+        """`raw` is the library's own form, `data` the 65 bytes where they are known already."""
         self._raw = raw
+        self._bytes = data
 
     @classmethod
     def from_bytes_checked(cls, data: bytes) -> Point:
         """Parse exactly 65 bytes starting with 0x04; raise `ValueError` for anything else or off the curve."""
         if len(data) != POINT_BYTES or data[0] != 4:
             raise ValueError("a point has 65 bytes and starts with 04")
-        return cls._parse(data)
+        known = bytes(data)
+        return cls(_parse(known), known)
 
     @classmethod
     def from_compressed_checked(cls, data: bytes) -> Point:
         """Parse exactly 33 bytes starting with 0x02 or 0x03; raise `ValueError` otherwise."""
         if len(data) != COMPRESSED_BYTES or data[0] not in (2, 3):
             raise ValueError("a compressed point has 33 bytes and starts with 02 or 03")
-        return cls._parse(data)
-
-    @classmethod
-    def _parse(cls, data: bytes) -> Point:
-        raw = ffi.new("secp256k1_pubkey *")
-        if not lib.secp256k1_ec_pubkey_parse(_CTX, raw, bytes(data), len(data)):
-            raise ValueError("not a point of secp256k1")
-        return cls(raw)
+        return cls(_parse(bytes(data)))
 
     def to_bytes(self) -> bytes:
         """Return the 65 uncompressed bytes."""
-        return self._serialize(POINT_BYTES, _UNCOMPRESSED_FLAG)
+        if self._bytes is None:
+            out = ffi.new(_UNCOMPRESSED)
+            length = ffi.new(_SIZE, POINT_BYTES)
+            lib.secp256k1_ec_pubkey_serialize(_CTX, out, length, self._raw, _UNCOMPRESSED_FLAG)
+            self._bytes = bytes(ffi.buffer(out))
+        return self._bytes
 
     def to_compressed(self) -> bytes:
         """Return the 33 compressed bytes."""
-        return self._serialize(COMPRESSED_BYTES, _COMPRESSED_FLAG)
-
-    def _serialize(self, size: int, flag: int) -> bytes:
-        out = ffi.new("unsigned char[]", size)
-        length = ffi.new("size_t *", size)
-        lib.secp256k1_ec_pubkey_serialize(_CTX, out, length, self._raw, flag)
-        return bytes(ffi.buffer(out, size))
+        data = self.to_bytes()
+        return _PREFIXES[data[-1] & 1] + data[1:COMPRESSED_BYTES]
 
     @property
     def x(self) -> int:
@@ -88,7 +90,7 @@ class Point:
         return sum_points((self, -other))
 
     def __neg__(self) -> Point:
-        raw = ffi.new("secp256k1_pubkey *", self._raw[0])  # type: ignore[index]
+        raw = ffi.new(_PUBKEY, self._raw[0])  # type: ignore[index]
         lib.secp256k1_ec_pubkey_negate(_CTX, raw)
         return Point(raw)
 
@@ -107,7 +109,7 @@ class Point:
         """Return scalar x self in variable time: for public scalars only; 0 raises `PointAtInfinity`."""
         if scalar % Q == 0:
             raise PointAtInfinity("0 x point")
-        raw = ffi.new("secp256k1_pubkey *", self._raw[0])  # type: ignore[index]
+        raw = ffi.new(_PUBKEY, self._raw[0])  # type: ignore[index]
         lib.secp256k1_ec_pubkey_tweak_mul(_CTX, raw, to_bytes(scalar % Q))
         return Point(raw)
 
@@ -115,18 +117,25 @@ class Point:
         """Return SHA-256 of the compressed point secret x self, in constant time (`secp256k1_ecdh`)."""
         if secret % Q == 0:
             raise PointAtInfinity("0 x point")
-        out = ffi.new("unsigned char[32]")
-        lib.secp256k1_ecdh(_CTX, out, self._raw, to_bytes(secret), ffi.NULL, ffi.NULL)
-        return bytes(ffi.buffer(out, 32))
+        out = ffi.new(_DIGEST)
+        lib.secp256k1_ecdh(_CTX, out, self._raw, to_bytes(secret), _NO_HASH, _NO_DATA)
+        return bytes(ffi.buffer(out))
 
     def digest(self) -> bytes:
         """Return SHA-256 of the compressed point: what `shared_digest` of the same point gives."""
         return hashlib.sha256(self.to_compressed()).digest()
 
 
+def _parse(data: bytes) -> object:
+    raw = ffi.new(_PUBKEY)
+    if not lib.secp256k1_ec_pubkey_parse(_CTX, raw, data, len(data)):
+        raise ValueError("not a point of secp256k1")
+    return raw
+
+
 def generator_times(secret: int) -> Point:
     """Return secret x G in constant time; 0 raises `PointAtInfinity`."""
-    raw = ffi.new("secp256k1_pubkey *")
+    raw = ffi.new(_PUBKEY)
     if not lib.secp256k1_ec_pubkey_create(_CTX, raw, to_bytes(secret)):
         raise PointAtInfinity("0 x G")
     return Point(raw)
@@ -135,7 +144,7 @@ def generator_times(secret: int) -> Point:
 def sum_points(points: Iterable[Point]) -> Point:
     """Return the sum of at least one point; raise `PointAtInfinity` when it is the neutral element."""
     raws: Sequence[object] = [point._raw for point in points]
-    out = ffi.new("secp256k1_pubkey *")
+    out = ffi.new(_PUBKEY)
     if not raws or not lib.secp256k1_ec_pubkey_combine(_CTX, out, raws, len(raws)):
         raise PointAtInfinity("the points add up to infinity")
     return Point(out)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum, unique
 
 type_bytes, type_text, type_number, type_list = b"b", b"s", b"i", b"l"
+_SMALL_BYTES = 1024
 
 Hashable = bytes | bytearray | memoryview | str | int | Sequence["Hashable"]
 
@@ -43,19 +44,32 @@ class Tag(StrEnum):
     LINK = "keyquorum/1/node/link"
 
 
+def _framed(kind: bytes, content: bytes) -> bytes:
+    return kind + len(content).to_bytes(8, "big") + content
+
+
+def _encode_number(value: int) -> bytes:
+    if value < 0:
+        raise ValueError("only numbers from 0 upwards are hashed")
+    size = (value.bit_length() + 7) // 8
+    return type_number + size.to_bytes(8, "big") + value.to_bytes(size, "big")
+
+
 def encode(value: Hashable) -> bytes:
     """Return the injective encoding of `value`: type, 8-byte big-endian length, content."""
-    if isinstance(value, bool):
-        raise TypeError("a bool is not hashed: say what it means")
+    # By exact type first: almost everything that is hashed is bytes or a number.
+    kind = type(value)
+    if kind is bytes:
+        return type_bytes + len(value).to_bytes(8, "big") + value  # type: ignore[arg-type,operator]
+    if kind is int:
+        return _encode_number(value)  # type: ignore[arg-type]
+    if isinstance(value, str):
+        return _framed(type_text, value.encode())
     if isinstance(value, (bytes, bytearray, memoryview)):
-        kind, content = type_bytes, bytes(value)
-    elif isinstance(value, str):
-        kind, content = type_text, value.encode()
-    elif isinstance(value, int):
-        kind, content = type_number, _number(value)
-    else:
-        kind, content = type_list, b"".join(map(encode, value))
-    return kind + len(content).to_bytes(8, "big") + content
+        return _framed(type_bytes, bytes(value))
+    if isinstance(value, int):
+        raise TypeError("a bool, or any other kind of integer, is not hashed: say what it means")
+    return _framed(type_list, b"".join(map(encode, value)))
 
 
 def tagged_hash(tag: Tag, *values: Hashable) -> bytes:
@@ -64,14 +78,15 @@ def tagged_hash(tag: Tag, *values: Hashable) -> bytes:
     Integers must not be negative.
     """
     state = _TAGGED[tag].copy()
+    update = state.update
     for value in values:
-        if isinstance(value, (bytes, bytearray, memoryview)):
+        if isinstance(value, memoryview) or (isinstance(value, bytearray | bytes) and len(value) > _SMALL_BYTES):
             # Large arrays are fed as they lie: no copy of megabytes to put a prefix before them.
             size = value.nbytes if isinstance(value, memoryview) else len(value)
-            state.update(type_bytes + size.to_bytes(8, "big"))
-            state.update(value)
+            update(type_bytes + size.to_bytes(8, "big"))
+            update(value)
         else:
-            state.update(encode(value))
+            update(encode(value))
     return state.digest()
 
 
@@ -82,9 +97,3 @@ _TAGGED = {tag: hashlib.sha256(encode(tag.value)) for tag in Tag}
 def expand(tag: Tag, length: int, *values: Hashable) -> bytes:
     """Return `length` bytes of SHAKE-256 keyed by the tagged hash of `values`."""
     return hashlib.shake_256(tagged_hash(tag, *values)).digest(length)
-
-
-def _number(value: int) -> bytes:
-    if value < 0:
-        raise ValueError("only numbers from 0 upwards are hashed")
-    return value.to_bytes((value.bit_length() + 7) // 8, "big")

@@ -10,7 +10,7 @@ the result is right; the third, random "check" element and a random combination 
 position a guess: wrong guess, and `accept` fails, the batch is thrown away and **nobody says which position**. The
 gadget is long enough (416 = 256 + 2 x 80) that chi stays uniform given every guess that could have been right.
 
-Everything here is vectorised over (correlation, position): 16 correlations at a time, each number as limbs
+Everything here is vectorised over (correlation, position): 32 correlations at a time, each number as limbs
 (`algebra.limbs`). No step branches on a secret.
 """
 
@@ -61,7 +61,7 @@ _CORRECTION_BYTES = XI * _ELEMENTS * 32
 _MU_BYTES = 32
 _WIDE = SCALAR_BYTES + 16
 # Correlations handled at once: big enough for few numpy calls, small enough for the second-level cache.
-_CHUNK = 16
+_CHUNK = 32
 _MASK_COLUMN = _ELEMENTS * HALVES
 
 

@@ -17,6 +17,7 @@ encoding. All message classes register themselves, so that the mutation sweep fi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
@@ -129,18 +130,17 @@ class Message:
     @classmethod
     def decode(cls, data: bytes, dims: Dims) -> Self:
         """Return the message with exactly this encoding; raise `ValueError` for any other bytes."""
-        total, steps = _plan(cls, tuple(dims.items()))  # type: ignore[arg-type]  # as in `length`
+        total, split, steps = _plan(cls, tuple(dims.items()))  # type: ignore[arg-type]  # as in `length`
         if len(data) != total:
             raise ValueError(f"a {cls.__name__} has {total} bytes here, not {len(data)}")
+        items = split(data)
         values: list[Any] = []
-        start = 0
-        for decode, size, end, sizes in steps:
+        for decode, start, end, sizes in steps:
             if sizes:
-                flat = [decode(data[at : at + size]) for at in range(start, end, size)]
+                flat = list(map(decode, items[start:end]))
                 values.append(flat if len(sizes) == 1 else _nest(flat, sizes))
             else:
-                values.append(decode(data[start:end]))
-            start = end
+                values.append(decode(items[start]))
         message = cls(*values)
         object.__setattr__(message, "_encoded", bytes(data))
         return message
@@ -156,19 +156,25 @@ def layout(cls: type[Message]) -> Layout:
     return known
 
 
-# Of each field: how to read one item, its size, where the field ends, and the sizes of its dimensions.
+# Cuts an encoding into its items.
+Split = Callable[[bytes], tuple[bytes, ...]]
+# Of each field: how to read one item, its first item and the one after its last, the sizes of its dimensions.
 Steps = tuple[tuple[Callable[[bytes], Any], int, int, tuple[int, ...]], ...]
 
 
-@lru_cache(maxsize=4096)
-def _plan(cls: type[Message], dims: tuple[tuple[str, int], ...]) -> tuple[int, Steps]:
+@lru_cache(maxsize=256)
+def _plan(cls: type[Message], dims: tuple[tuple[str, int], ...]) -> tuple[int, Split, Steps]:
     """Return the length of an encoding and how to read it: worked out once for each class and dimensions."""
-    sizes, end = dict(dims), 0
+    sizes, cuts = dict(dims), ""
+    first = 0
     steps = []
     for _, items in layout(cls):
-        end += items.kind.size * items.count(sizes)
-        steps.append((items.kind.decode, items.kind.size, end, tuple(sizes[name] for name in items.shape)))
-    return end, tuple(steps)
+        count = items.count(sizes)
+        cuts += f"{items.kind.size}s" * count
+        steps.append((items.kind.decode, first, first + count, tuple(sizes[name] for name in items.shape)))
+        first += count
+    cutter = struct.Struct(f">{cuts}")
+    return cutter.size, cutter.unpack, tuple(steps)
 
 
 def spans(cls: type[Message], dims: Dims) -> Iterator[tuple[str, Kind, int]]:
@@ -180,16 +186,17 @@ def spans(cls: type[Message], dims: Dims) -> Iterator[tuple[str, Kind, int]]:
             offset += items.kind.size
 
 
-def _parts(message: Message) -> Iterator[bytes]:
+def _parts(message: Message) -> list[bytes]:
+    parts: list[bytes] = []
     for name, items in layout(type(message)):
         value, encode = getattr(message, name), items.kind.encode
         if not items.shape:
-            yield encode(value)
+            parts.append(encode(value))
             continue
         for _ in items.shape[1:]:
             value = [inner for outer in value for inner in outer]
-        for item in value:
-            yield encode(item)
+        parts.extend(map(encode, value))
+    return parts
 
 
 def _nest(flat: list[Any], sizes: Sequence[int]) -> Any:

@@ -168,8 +168,12 @@ class Session(Generic[T]):
 
     def _advance(self) -> list[Envelope]:
         sent: list[Envelope] = []
-        while not self.done and all(len(read) == len(self.party.others) for read in self._read.values()):
-            read = {private: {j: got[j] for j in self.party.others} for private, got in self._read.items()}
+        missing = len(self.party.others)
+        while not self.done:
+            for got in self._read.values():
+                if len(got) < missing:
+                    return sent
+            read = {private: {j: part[j] for j in self.party.others} for private, part in self._read.items()}
             self._finish_round()
             sent += self._step(Incoming(read.get(False, {}), read.get(True, {})))
         return sent
