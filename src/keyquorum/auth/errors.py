@@ -3,7 +3,8 @@
 Whoever receives it needs three things: a word a program can branch on (`code`), a sentence for a person
 (`message`) and what to do next (`hint`). `status` is the HTTP status a server answers with: 400 for what is not
 even well formed, 401 for a proof, certificate or request that does not hold, 403 for a person who is who
-they say and still may not. Nothing secret is ever put into one: proofs and tokens are not quoted.
+they say and still may not, 503 when somebody who must be asked does not answer. Nothing secret is ever put into one:
+proofs and tokens are not quoted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 MALFORMED = 400
 NOT_PROVEN = 401
 NOT_PERMITTED = 403
+UNAVAILABLE = 503
 
 
 class AuthError(ValueError):

@@ -4,22 +4,24 @@ A method is one file in this package with a module-level `METHOD`: a name (in th
 the permission contract, and one pure function from a proof to an identity. Adding a file adds the method to the API,
 the CLI, the OpenAPI document and the table in spec/auth.md; no list anywhere names them twice.
 
-Whatever a method needs from outside (the time, the chain) is in `Context`, so that a verification is repeatable and
-each node does it alone. A method must bind its proof to `Statement.challenge`, and its `Proven` must be the same on
-every node for the same proof: the certificate is built from it, byte for byte.
+Whatever a method needs from outside (the time, the chain, an identity provider, its settings) is in `Context`, so that
+a verification is repeatable and each node does it alone. A method must bind its proof to `Statement.challenge`, and its
+`Proven` must be the same on every node for the same proof: the certificate is built from it, byte for byte.
 """
 
 from __future__ import annotations
 
 import pkgutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from keyquorum.auth.errors import AuthError, malformed
+import msgspec
+
+from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
 from keyquorum.auth.statement import Statement
 
 At = Literal["finalized", "latest"]
@@ -49,25 +51,78 @@ async def no_chain(address: str, *_: object) -> bytes:
     return b""
 
 
+async def no_probe(init_code: bytes, at: At) -> bytes:
+    """Answer like a chain on which nothing can be tried out."""
+    return b""
+
+
+class Fetch(Protocol):
+    """How a method asks an identity provider: HTTPS GET, JSON back (objects, arrays, strings, plain numbers)."""
+
+    async def __call__(self, url: str, *, bearer: str | None = None, newer: bool = False) -> object:
+        """Return the JSON at `url`. Without `bearer` the answer may come from a cache; `newer` asks past it.
+
+        `newer` is granted once a minute for each URL, so that a stranger's nonsense does not become a flood there.
+        Raises `AuthError` "provider_unavailable" (503) naming the host, "provider_refused" (401) for its 401 and 403.
+        """
+        ...
+
+
+async def no_provider(url: str, *, bearer: str | None = None, newer: bool = False) -> object:
+    """Answer like a network on which no provider can be reached."""
+    raise AuthError("provider_unavailable", "no identity provider can be asked here", "ask the operator", UNAVAILABLE)
+
+
+def no_secret(type_number: int, name: bytes) -> bytes:
+    """Refuse to name anybody: a context without the network's identity secret."""
+    raise AuthError("not_ready", "the network's identity secret is not there yet", "try again in a moment", UNAVAILABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Committee:
+    """The nodes whose receipts count: of party j the 20-byte account in the registry; t of them sign."""
+
+    accounts: Mapping[int, bytes] = field(default_factory=dict)
+    threshold: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a verification may know: the time, the allowed domains, and read access to the chain.
+    """What a verification may know: the time, the settings, and read access to the chain and to identity providers.
 
     `call(address, data, at)` is an `eth_call` from nobody in particular: it returns the data, and empty bytes when the
-    call reverts. `code(address, at)` is the code at an address. `at` is "finalized" or "latest"; the node maps it to
+    call reverts. `code(address, at)` is the code at an address; `probe(init_code, at)` what a contract's constructor
+    would return if it were deployed, which it is not. `at` is "finalized" or "latest"; the node maps it to
     its configured blocks. A chain that cannot be reached raises an error of its own: it is never an empty answer.
     Addresses are EIP-55 text. `domains` are the exact authorities (host, or host:port) that people may log in at.
+
+    `conceal(type, name)` turns a name that could be guessed (an account at a provider, a mail address) into the 32
+    bytes that stand for it on the chain, keyed with the secret that only the nodes hold. `settings` are those of this
+    method (`Method.settings_type`), None when the operator configured none: then the method refuses.
     """
 
     now: int
     domains: frozenset[str] = frozenset({"localhost"})
     call: Callable[[str, bytes, At], Awaitable[bytes]] = no_chain
     code: Callable[[str, At], Awaitable[bytes]] = no_chain
+    probe: Callable[[bytes, At], Awaitable[bytes]] = no_probe
+    fetch: Fetch = no_provider
+    conceal: Callable[[int, bytes], bytes] = no_secret
+    settings: Any = None
+    committee: Committee = Committee()
+
+    def for_method(self, settings: object) -> Context:
+        """Return the same context with one method's settings."""
+        return replace(self, settings=settings)
 
 
 @runtime_checkable
 class Method(Protocol):
-    """One way to prove who one is."""
+    """One way to prove who one is.
+
+    `type_number` is that of the permission contract: 1 address, 3 passkey, 4 Discord, 6 OpenID Connect, 20 e-mail,
+    21 SMS. Several methods may prove identities of one type.
+    """
 
     @property
     def name(self) -> str:
@@ -87,6 +142,11 @@ class Method(Protocol):
     @property
     def proof_schema(self) -> Mapping[str, object]:
         """The JSON schema of its proof, for the OpenAPI document."""
+        ...
+
+    @property
+    def settings_type(self) -> type[msgspec.Struct] | None:
+        """The shape of its section `[auth.<name>]` in a node's settings; None: it needs none."""
         ...
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:

@@ -20,6 +20,8 @@ class Scope(IntEnum):
     SIGN_TYPED_DATA = 4
     SIGN_RAW_DIGEST = 5
     MANAGE_PERMISSIONS = 6
+    DECRYPT = 7
+    EXPORT = 8
 
 
 # How a wallet's screen words each scope. Only characters that an EIP-4361 statement may contain.
@@ -30,6 +32,8 @@ WORDS = {
     Scope.SIGN_TYPED_DATA: "sign typed data",
     Scope.SIGN_RAW_DIGEST: "sign RAW DIGESTS, whose meaning nobody can show",
     Scope.MANAGE_PERMISSIONS: "CHANGE WHO MAY USE the keys",
+    Scope.DECRYPT: "decrypt what was encrypted to the keys",
+    Scope.EXPORT: "TAKE THE KEYS OUT of the network",
 }
 _IMPLIED_BY_ANYTHING = frozenset({Scope.SIGN_PERSONAL_MESSAGE, Scope.SIGN_TRANSACTION, Scope.SIGN_TYPED_DATA})
 OWNER_SCOPES = frozenset(Scope) - {Scope.SIGN_RAW_DIGEST}

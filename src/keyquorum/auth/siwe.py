@@ -33,6 +33,7 @@ class Siwe:
 
     name = "siwe"
     type_number = ADDRESS_TYPE
+    settings_type = None
     summary = "an Ethereum account signs a Sign-In with Ethereum message (EIP-4361; EIP-191 or EIP-1271)"
     proof_schema: Mapping[str, object] = {
         "type": "object",
