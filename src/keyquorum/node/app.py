@@ -2,8 +2,8 @@
 
     store and identity -> chain view -> membership -> mesh -> links and pools -> runner -> signing, minting -> API
 
-Everything that decides is in those parts. Here is only the order in which they start and stop, what happens on each
-new block, and when the node calls itself ready.
+Everything that decides is in those parts. Here is only the order in which they start and stop, and what happens on each
+new block.
 """
 
 from __future__ import annotations
@@ -12,25 +12,21 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import structlog
-from aiohttp import web
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
 from keyquorum import __version__
 from keyquorum.algebra.rng import SystemRng
-from keyquorum.auth.method import methods
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.node import api, wire
 from keyquorum.node.background import Background
-from keyquorum.node.chain_view import MAX_AGE, ChainUnavailable, ChainView, Membership
+from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
 from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
+from keyquorum.node.http_server import HttpServer
 from keyquorum.node.identity import Identity
 from keyquorum.node.keys import Keys
 from keyquorum.node.links import Links
@@ -38,9 +34,9 @@ from keyquorum.node.mesh import Mesh, Peer
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.minting import EXPECTED, Minting
 from keyquorum.node.pools import RETIRE_SECONDS, Levels, Pools
-from keyquorum.node.problem import UNAVAILABLE, ApiError
 from keyquorum.node.runner import EARLY_SECONDS, Runner
 from keyquorum.node.signing import Signing
+from keyquorum.node.status import Status
 from keyquorum.node.store import Store
 from keyquorum.node.strikes import Strikes
 from keyquorum.node.vault import read_key_source
@@ -166,25 +162,17 @@ class Node:
             self.me, self._view, self._keys, self._runner, self.signing, self._notify,
             Sender(Rpc(config.chain.rpc[0]), identity.chain_key), self._rng, config.minting.batch, config.minting.low,
         )  # fmt: skip
-        self._add_gauges()
+        self.status = Status(
+            self.me, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner
+        )
+        self.status.add_gauges(self.metrics)
 
     async def _start_api(self) -> None:
         config = self._config.api
         app = api.make_app(self, config.max_body, self._config.limits.requests_per_second)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75, shutdown_timeout=2.0)
-        await runner.setup()
-        self._stopping.append(runner.cleanup)
-        most = self._config.limits.connections
-        handlers = runner.server
-        assert handlers is not None, "setup makes it"  # noqa: S101
-        server = await asyncio.get_running_loop().create_server(
-            lambda: handlers() if len(handlers.connections) < most else _Refusal(),
-            config.host,
-            config.port,
-            ssl=_api_tls(config.tls_cert, config.tls_key),
-        )
-        self._stopping.append(_sync(server.close))
-        self.api_port = server.sockets[0].getsockname()[1]
+        server = HttpServer(app, self._config.limits.connections)
+        self._stopping.append(server.close)
+        self.api_port = await server.start(config.host, config.port, config.tls_cert, config.tls_key)
 
     # -- what happens by itself --------------------------------------------
 
@@ -207,7 +195,7 @@ class Node:
         if self.me not in membership.members or not membership.epoch:
             raise ValueError("this node is not in the registry any more")
         if membership != self._membership:
-            self._membership = self.signing.membership = membership
+            self._membership = self.signing.membership = self.status.membership = membership
             self._mesh.set_peers(_peers(membership, self.me))
 
     # -- between the parts --------------------------------------------
@@ -241,102 +229,15 @@ class Node:
 
     async def network(self) -> dict[str, Any]:
         """Answer `GET /v1/network`."""
-        membership = self._membership
-        if membership is None:
-            raise ApiError(UNAVAILABLE, "not_ready", "the network has not started yet", "wait a moment")
-        key = await self._view.network_key()
-        nodes = [
-            {"party": j, "url": member.url, "live": j == self.me or self._mesh.is_up(j)}
-            for j, member in sorted(membership.members.items())
-        ]
-        return {
-            "network": self._view.network,
-            "chain_id": self._view.chain_id,
-            "contracts": dict(self._view.addresses),
-            "epoch": membership.epoch,
-            "threshold": membership.threshold,
-            "party": self.me,
-            "nodes": nodes,
-            "network_key": "0x" + key.to_bytes().hex() if key else None,
-            "methods": sorted(methods()),
-            "ready": not self.not_ready_because(),
-            "version": __version__,
-        }
+        return await self.status.network()
 
     async def key(self, key_id: bytes) -> dict[str, Any]:
         """Answer `GET /v1/keys/{id}`; raises `ApiError` 404 for a key that neither chain nor node knows."""
-        seen = await self._view.authorisation(int.from_bytes(key_id, "big"), 1, bytes(20), True)
-        if not seen.public_key:
-            raise ApiError(404, "key_unknown", "the chain knows no such key", "check the token id")
-        epoch = self._membership.epoch if self._membership else 0
-        return api.describe_key(key_id, seen.public_key, seen.owner, self._keys.state(key_id), epoch)
+        return await self.status.key(key_id)
 
     def not_ready_because(self) -> list[str]:
         """Return why the node cannot serve now; empty when it can."""
-        reasons = []
-        membership = self._membership
-        if membership is None:
-            return ["the registry is not active"]
-        if self._view.age > MAX_AGE:
-            reasons.append("no fresh view of the chain")
-        if self._store.failure is not None:
-            reasons.append("the store has failed")
-        reasons += self._too_few_peers(membership)
-        if not self._keys.count():
-            reasons.append("no key is active yet")
-        elif self._all_shares_quarantined():
-            reasons.append("every active key share is in quarantine: see `keyquorum node check`")
-        return reasons
-
-    def _too_few_peers(self, membership: Membership) -> list[str]:
-        needed = membership.threshold - 1
-        # A connection is not enough: a pair that is still in its setup, or in quarantine, cannot sign.
-        count = sum(min(pools) > 0 for pools in self._pools.available().values())
-        if count >= needed:
-            return []
-        reasons = [f"{count} peers are linked and have correlations, {needed} needed"]
-        if quarantined := [j for j in self._links.strikes.quarantined() if j in membership.members]:
-            reasons.append(f"parties in quarantine here: {quarantined}: see `keyquorum node pardon`")
-        if refusing := sorted(j for j, state in self._links.states().items() if state == "refused"):
-            reasons.append(f"parties that have this node in quarantine: {refusing}")
-        return reasons
-
-    def _all_shares_quarantined(self) -> bool:
-        quarantined = self._store.quarantined
-        return bool(quarantined) and all(
-            (share.token_id, share.epoch) in quarantined for share in self._store.list_shares("active")
-        )
-
-    def _add_gauges(self) -> None:
-        gauge = self.metrics.gauge
-        gauge("peers_up", "linked peers", lambda: len(self._mesh.up))
-        gauge("links_ready", "peers with whom this node can make correlations", lambda: len(self._links.all_ready()))
-        gauge("peers_quarantined", "peers in quarantine here", lambda: len(self._links.strikes.quarantined()))
-        gauge("shares_quarantined", "stored shares found corrupt", lambda: len(self._store.quarantined))
-        gauge("runs_active", "protocol runs under way", lambda: self._runner.active)
-        gauge("envelopes_dropped", "envelopes that belonged to no run", lambda: self._runner.dropped)
-        gauge("chain_age_seconds", "age of the view of the chain", lambda: min(self._view.age, 1e9))
-        gauge("keys_active", "active key shares", self._keys.count)
-        gauge("correlations", "unspent correlations, the scarcer direction of each peer, in all", self._correlations)
-        parts = {"mesh": self._mesh.counts, "links": self._links.counts, "pools": self._pools.counts}
-        self.metrics.registry.register(_Events(parts))
-
-    def _correlations(self) -> float:
-        return sum(map(min, self._pools.available().values()))
-
-
-class _Events(Collector):
-    """What the parts count by themselves, as one metric; the labels are names in the code, never a peer's choice."""
-
-    def __init__(self, parts: dict[str, Counter[str]]) -> None:
-        self._parts = parts
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily("keyquorum_events", "dropped frames, failed setups...", labels=["part", "event"])
-        for part, counts in self._parts.items():
-            for event, count in counts.items():
-                family.add_metric([part, event], count)
-        yield family
+        return self.status.not_ready_because()
 
 
 async def _attempt(work: Coroutine[Any, Any, None]) -> None:
@@ -349,31 +250,12 @@ async def _attempt(work: Coroutine[Any, Any, None]) -> None:
         log.error("unexpected", type=type(error).__name__)
 
 
-class _Refusal(asyncio.Protocol):
-    """What a connection beyond the limit gets: its end, before a byte of it is read."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close it."""
-        transport.close()
-
-
 def _peers(membership: Membership, me: int) -> dict[int, Peer]:
     return {j: Peer(m.host, m.port, m.spki) for j, m in membership.members.items() if j != me}
 
 
 def _levels(pools: PoolsSection, n: int) -> Levels:
     return Levels(pools.low, pools.high, pools.batch) if pools.high else Levels.for_nodes(n, pools.batch)
-
-
-def _api_tls(certificate: Path | None, key: Path | None) -> Any:
-    if certificate is None or key is None:
-        return None
-    import ssl
-
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 def _sync(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:

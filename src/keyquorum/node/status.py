@@ -1,0 +1,142 @@
+"""What a node says about itself: the network as it sees it, its keys, why it cannot serve, and its gauges.
+
+Everything here is read from the other parts at the moment somebody asks; nothing is remembered, and nothing is secret.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from keyquorum import __version__
+from keyquorum.auth.method import methods
+from keyquorum.node import api
+from keyquorum.node.chain_view import MAX_AGE, ChainView, Membership
+from keyquorum.node.keys import Keys
+from keyquorum.node.links import Links
+from keyquorum.node.mesh import Mesh
+from keyquorum.node.metrics import Metrics
+from keyquorum.node.pools import Pools
+from keyquorum.node.problem import UNAVAILABLE, ApiError
+from keyquorum.node.runner import Runner
+from keyquorum.node.store import Store
+
+
+@dataclass
+class Status:
+    """The state of party `me`, put together from the parts that hold it; `membership` is set once it is known."""
+
+    me: int
+    view: ChainView
+    store: Store
+    keys: Keys
+    mesh: Mesh
+    links: Links
+    pools: Pools
+    runner: Runner
+    membership: Membership | None = None
+
+    async def network(self) -> dict[str, Any]:
+        """Answer `GET /v1/network`."""
+        membership = self.membership
+        if membership is None:
+            raise ApiError(UNAVAILABLE, "not_ready", "the network has not started yet", "wait a moment")
+        key = await self.view.network_key()
+        nodes = [
+            {"party": j, "url": member.url, "live": j == self.me or self.mesh.is_up(j)}
+            for j, member in sorted(membership.members.items())
+        ]
+        return {
+            "network": self.view.network,
+            "chain_id": self.view.chain_id,
+            "contracts": dict(self.view.addresses),
+            "epoch": membership.epoch,
+            "threshold": membership.threshold,
+            "party": self.me,
+            "nodes": nodes,
+            "network_key": "0x" + key.to_bytes().hex() if key else None,
+            "methods": sorted(methods()),
+            "ready": not self.not_ready_because(),
+            "version": __version__,
+        }
+
+    async def key(self, key_id: bytes) -> dict[str, Any]:
+        """Answer `GET /v1/keys/{id}`; raises `ApiError` 404 for a key that neither chain nor node knows."""
+        seen = await self.view.authorisation(int.from_bytes(key_id, "big"), 1, bytes(20), True)
+        if not seen.public_key:
+            raise ApiError(404, "key_unknown", "the chain knows no such key", "check the token id")
+        epoch = self.membership.epoch if self.membership else 0
+        return api.describe_key(key_id, seen.public_key, seen.owner, self.keys.state(key_id), epoch)
+
+    def not_ready_because(self) -> list[str]:
+        """Return why the node cannot serve now; empty when it can."""
+        reasons = []
+        membership = self.membership
+        if membership is None:
+            return ["the registry is not active"]
+        if self.view.age > MAX_AGE:
+            reasons.append("no fresh view of the chain")
+        if self.store.failure is not None:
+            reasons.append("the store has failed")
+        reasons += self._too_few_peers(membership)
+        if not self.keys.count():
+            reasons.append("no key is active yet")
+        elif self._all_shares_quarantined():
+            reasons.append("every active key share is in quarantine: see `keyquorum node check`")
+        return reasons
+
+    def _too_few_peers(self, membership: Membership) -> list[str]:
+        needed = membership.threshold - 1
+        # A connection is not enough: a pair that is still in its setup, or in quarantine, cannot sign.
+        count = sum(min(pools) > 0 for pools in self.pools.available().values())
+        if count >= needed:
+            return []
+        reasons = [f"{count} peers are linked and have correlations, {needed} needed"]
+        if quarantined := [j for j in self.links.strikes.quarantined() if j in membership.members]:
+            reasons.append(f"parties in quarantine here: {quarantined}: see `keyquorum node pardon`")
+        if refusing := sorted(j for j, state in self.links.states().items() if state == "refused"):
+            reasons.append(f"parties that have this node in quarantine: {refusing}")
+        return reasons
+
+    def _all_shares_quarantined(self) -> bool:
+        quarantined = self.store.quarantined
+        return bool(quarantined) and all(
+            (share.token_id, share.epoch) in quarantined for share in self.store.list_shares("active")
+        )
+
+    def add_gauges(self, metrics: Metrics) -> None:
+        """Let `metrics` read the state whenever Prometheus asks."""
+        gauge = metrics.gauge
+        gauge("peers_up", "linked peers", lambda: len(self.mesh.up))
+        gauge("links_ready", "peers with whom this node can make correlations", lambda: len(self.links.all_ready()))
+        gauge("peers_quarantined", "peers in quarantine here", lambda: len(self.links.strikes.quarantined()))
+        gauge("shares_quarantined", "stored shares found corrupt", lambda: len(self.store.quarantined))
+        gauge("runs_active", "protocol runs under way", lambda: self.runner.active)
+        gauge("envelopes_dropped", "envelopes that belonged to no run", lambda: self.runner.dropped)
+        gauge("chain_age_seconds", "age of the view of the chain", lambda: min(self.view.age, 1e9))
+        gauge("keys_active", "active key shares", self.keys.count)
+        gauge("correlations", "unspent correlations, the scarcer direction of each peer, in all", self._correlations)
+        parts = {"mesh": self.mesh.counts, "links": self.links.counts, "pools": self.pools.counts}
+        metrics.registry.register(_Events(parts))
+
+    def _correlations(self) -> float:
+        return sum(map(min, self.pools.available().values()))
+
+
+class _Events(Collector):
+    """What the parts count by themselves, as one metric; the labels are names in the code, never a peer's choice."""
+
+    def __init__(self, parts: dict[str, Counter[str]]) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily("keyquorum_events", "dropped frames, failed setups...", labels=["part", "event"])
+        for part, counts in self._parts.items():
+            for event, count in counts.items():
+                family.add_metric([part, event], count)
+        yield family
