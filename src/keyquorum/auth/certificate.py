@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from keyquorum.algebra import ecdsa
 from keyquorum.algebra.curve import Point
@@ -23,14 +24,17 @@ from keyquorum.auth import jws
 from keyquorum.auth.encoding import from_hex, read, to_hex
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import MAX_ID_BYTES, Proven
+from keyquorum.auth.scopes import Scope, covers
 from keyquorum.auth.session_key import SessionKey
 from keyquorum.auth.statement import (
+    ALL_KEYS,
     CLOCK_SKEW,
     KEYS,
     MAX_SESSION,
     NETWORK,
     SCOPES,
     TIME,
+    USES,
     Statement,
     check_keys,
     check_scopes,
@@ -50,13 +54,19 @@ _CLAIMS = {
     "methods": list_of(dict, MAX_METHODS, 1),
     "keys": KEYS,
     "scopes": SCOPES,
+    "limits": dict,
 }
+_LIMITS = {"signatures": USES}
 _METHOD = {"type": integer(1, 2**53), "id": text(2 + 2 * MAX_ID_BYTES, 4)}
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A verified certificate: who (`methods`), with which session key, for which keys and scopes, until when."""
+    """A verified certificate: who (`methods`), by which session key, for which keys and scopes, until when, how often.
+
+    `counted` are (id, uses) of all that a signature by `session` consumes: the certificate and, when `session` is a
+    delegate's key, each delegation that led to it (delegation.py); `uses` is the last of them.
+    """
 
     network: str
     session: SessionKey
@@ -66,6 +76,17 @@ class Certificate:
     methods: tuple[Proven, ...]
     keys: tuple[str, ...]
     scopes: tuple[int, ...]
+    uses: int
+    counted: tuple[tuple[str, int], ...]
+
+    @property
+    def delegated(self) -> bool:
+        """Whether `session` is a delegate's key."""
+        return len(self.counted) > 1
+
+    def with_methods(self, methods: tuple[Proven, ...]) -> Certificate:
+        """Return the same certificate with only these of its methods."""
+        return replace(self, methods=methods)
 
     def check_time(self, now: int) -> None:
         """Raise `AuthError` unless the certificate is valid at `now`: for every use of a cached one."""
@@ -99,8 +120,62 @@ def certificate_input(statement: Statement, proven: Iterable[Proven]) -> bytes:
         "methods": [{"type": one.type, "id": to_hex(one.id)} for one in found],
         "keys": list(statement.keys),
         "scopes": list(statement.scopes),
+        "limits": {"signatures": statement.uses},
     }
     return jws.make_input(ALGORITHM, TYPE, claims)
+
+
+def step_up(old: Certificate, statement: Statement, proven: Proven) -> list[Proven]:
+    """Return the identities for a certificate by which `proven` joins those of `old`; raise `AuthError`.
+
+    Whoever proved the first identity agreed to the first certificate's keys, scopes, expiry and uses, with that very
+    session key. The new statement must stay within all of them, or a second method would widen what the first allowed.
+    """
+    # 4.6
+    if old.delegated or statement.session != old.session:
+        raise AuthError("wrong_session", "the certificate is for another session key", "log in with both methods anew")
+    check_narrower(old, statement)
+    return [*(one for one in old.methods if one != proven), proven]
+
+
+class Grant(Protocol):
+    """What a certificate, a statement and a delegation have in common."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Token ids, or only "*"."""
+        ...
+
+    @property
+    def scopes(self) -> tuple[int, ...]:
+        """Scope numbers."""
+        ...
+
+    @property
+    def expires(self) -> int:
+        """Unix seconds."""
+        ...
+
+    @property
+    def uses(self) -> int:
+        """Number of signatures."""
+        ...
+
+
+def check_narrower(wide: Grant, narrow: Grant) -> None:
+    """Raise `AuthError` unless `narrow` allows nothing that `wide` does not."""
+    wrong = [
+        word
+        for word, holds in (
+            ("keys", wide.keys == (ALL_KEYS,) or set(narrow.keys) <= set(wide.keys)),
+            ("scopes", all(covers(wide.scopes, Scope(number)) for number in narrow.scopes)),
+            ("expiry", narrow.expires <= wide.expires),
+            ("uses", narrow.uses <= wide.uses),
+        )
+        if not holds
+    ]
+    if wrong:
+        raise AuthError("wider", f"this asks for more than what it builds on: {', '.join(wrong)}", "ask for less")
 
 
 def digest(signing_input: bytes) -> bytes:
@@ -144,6 +219,7 @@ def _read(claims: object) -> Certificate:
     session = SessionKey.from_jwk(read(fields["cnf"], {"jwk": dict}, "cnf")["jwk"])
     if fields["sub"] != session.thumbprint:
         raise AuthError("bad_certificate", "sub is not the thumbprint of the session key", "log in again")
+    uses = read(fields["limits"], _LIMITS, "limits")["signatures"]
     certificate = Certificate(
         network=fields["iss"],
         session=session,
@@ -153,6 +229,8 @@ def _read(claims: object) -> Certificate:
         methods=tuple(map(_read_method, fields["methods"])),
         keys=tuple(fields["keys"]),
         scopes=tuple(fields["scopes"]),
+        uses=uses,
+        counted=((fields["jti"], uses),),
     )
     check_keys(certificate.keys)
     check_scopes(certificate.scopes)

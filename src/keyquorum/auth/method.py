@@ -92,9 +92,10 @@ class Context:
 
     `call(address, data, at)` is an `eth_call` from nobody in particular: it returns the data, and empty bytes when the
     call reverts. `code(address, at)` is the code at an address; `probe(init_code, at)` what a contract's constructor
-    would return if it were deployed, which it is not. `at` is "finalized" or "latest"; the node maps it to
-    its configured blocks. A chain that cannot be reached raises an error of its own: it is never an empty answer.
-    Addresses are EIP-55 text. `domains` are the exact authorities (host, or host:port) that people may log in at.
+    would return if it were deployed, which it is not. `at` is "finalized" or "latest"; the node maps it to its
+    configured blocks; `block_time` is the time of the statement's block, for proofs that state none. A chain that
+    cannot be reached raises an error of its own: it is never an empty answer. Addresses are EIP-55 text. `domains` are
+    the exact authorities (host, or host:port) that people may log in at.
 
     `conceal(type, name)` turns a name that could be guessed (an account at a provider, a mail address) into the 32
     bytes that stand for it on the chain, keyed with the secret that only the nodes hold. `settings` are those of this
@@ -102,6 +103,7 @@ class Context:
     """
 
     now: int
+    block_time: int = 0
     domains: frozenset[str] = frozenset({"localhost"})
     call: Callable[[str, bytes, At], Awaitable[bytes]] = no_chain
     code: Callable[[str, At], Awaitable[bytes]] = no_chain

@@ -7,7 +7,8 @@ owner's are void and the new owner's are not yet final.
 
 Authority comes from a proven method: the token's owner (type 1, the address itself) may do everything but sign raw
 digests; whoever a grant names may do what its scopes say. The certificate can only narrow that. Raw digests need an
-explicit grant even for the owner, so that nobody signs blindly by accident.
+explicit grant even for the owner, so that nobody signs blindly by accident. A grant may also ask for company: two
+proven methods that may do it only together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.errors import NOT_PERMITTED, AuthError
 from keyquorum.auth.method import ADDRESS_TYPE, Proven
 from keyquorum.auth.network import ADDRESS_BYTES, is_key_id
-from keyquorum.auth.scopes import OWNER_SCOPES, Scope, covers, from_bitmap
+from keyquorum.auth.scopes import OWNER_SCOPES, Scope, covers, from_bitmap, from_bitmap_together
 from keyquorum.auth.statement import ALL_KEYS
 
 
@@ -82,27 +83,55 @@ def decide(certificate: Certificate, needed: Scope, key: str, finalised: KeyStat
     for proven in certificate.methods:
         if _holds(proven, needed, finalised, newest):
             return Decision(True, "allowed", "allowed", "", proven)
+    # 6.6
+    together = [one for one in certificate.methods if _holds(one, needed, finalised, newest, together=True)]
+    if len(together) > 1:
+        return Decision(True, "allowed", "allowed by two methods together", "", together[0])
+    if together:
+        return _deny(
+            "second_method_needed",
+            "on this key your method may do this only together with a second one",
+            "prove another method that the key permits for the same session (step up), then ask again",
+        )
     return _explain(certificate, needed, finalised, newest)
 
 
-def _holds(proven: Proven, needed: Scope, finalised: KeyState, newest: KeyState) -> bool:
-    """Say whether one identity has the authority at both blocks."""
+def decide_member(certificate: Certificate, key: str, finalised: KeyState, newest: KeyState) -> Decision:
+    """Decide whether the session has proven any method of `key`, whatever its scopes: enough to cancel a change.
+
+    The certificate must have been verified and be in time, and must name the key.
+    """
+    # 6.7
+    if certificate.keys != (ALL_KEYS,) and key not in certificate.keys:
+        return _deny("key_not_in_session", "this session is not for this key", "log in again naming the key")
+    for proven in certificate.methods:
+        granted = finalised.grant_epoch == newest.grant_epoch and all(
+            (proven.type, proven.id) in state.grants for state in (finalised, newest)
+        )
+        if granted or (_owns(proven, finalised) and _owns(proven, newest)):
+            return Decision(True, "allowed", "allowed", "", proven)
+    return _deny("not_permitted", "none of your identities belongs to this key", "ask the key's owner")
+
+
+def _holds(proven: Proven, needed: Scope, finalised: KeyState, newest: KeyState, *, together: bool = False) -> bool:
+    """Say whether one identity has the authority at both blocks, alone or `together` with another one."""
     # 6.5
     if finalised.grant_epoch != newest.grant_epoch:
         # No grant spans the change of hands; only somebody who owned the token before and owns it now is left.
         return all(_owns(proven, state) and needed in OWNER_SCOPES for state in (finalised, newest))
     # 6.4
-    return _authorised(proven, needed, finalised) and _authorised(proven, needed, newest)
+    return all(_authorised(proven, needed, state, together=together) for state in (finalised, newest))
 
 
 def _owns(proven: Proven, state: KeyState) -> bool:
     return proven.type == ADDRESS_TYPE and proven.id == state.owner
 
 
-def _authorised(proven: Proven, needed: Scope, state: KeyState) -> bool:
+def _authorised(proven: Proven, needed: Scope, state: KeyState, *, together: bool = False) -> bool:
     if _owns(proven, state) and needed in OWNER_SCOPES:
         return True
-    return covers(from_bitmap(state.grants.get((proven.type, proven.id), 0)), needed)
+    bitmap = state.grants.get((proven.type, proven.id), 0)
+    return covers(from_bitmap_together(bitmap) if together else from_bitmap(bitmap), needed)
 
 
 def _explain(certificate: Certificate, needed: Scope, finalised: KeyState, newest: KeyState) -> Decision:

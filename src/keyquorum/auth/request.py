@@ -1,10 +1,11 @@
 """Signed requests: what a session key signs each time it uses a key.
 
 A request is a compact JWS (ES256). Its payload names the network, a request id, an expiry within a minute, the kind
-of request, the key and the intent. Which nodes serve it and which attempt it is are not part of it, so that whoever
-fans it out can retry with other nodes without asking the user again. The id makes a repeat harmless: a node answers
-the same id with the same payload (compare `Request.payload_digest`) with the same answer, and another payload under a
-used id with a refusal. Nothing depends on the signature's bytes, which for ES256 are not unique.
+of request (sign; mint a key, which a relay does; revoke sessions; list sessions), the key and the intent. Which nodes
+serve it and which attempt it is are not part of it, so that whoever fans it out can retry with other nodes without
+asking the user again. The id makes a repeat harmless: a node answers the same id with the same payload (compare
+`Request.payload_digest`) with the same answer, and another payload under a used id with a refusal. Nothing depends on
+the signature's bytes, which for ES256 are not unique.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from keyquorum.auth.session_key import ALGORITHM, SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, NETWORK, TIME
 
 TYPE = "keyquorum-request+jws"
-SIGN = "sign"
-KINDS = frozenset({SIGN})
+SIGN, MINT, REVOKE, SESSIONS = "sign", "mint", "revoke", "sessions"
+KINDS = frozenset({SIGN, MINT, REVOKE, SESSIONS})
+NO_KEY = "*"
 MAX_LIFETIME = 60
 MAX_BYTES = 512 * 1024
 _RULES: Rules = {"network": NETWORK, "id": str, "exp": TIME, "kind": str, "key": str, "intent": dict}
@@ -33,8 +35,10 @@ _ID = re.compile("[A-Za-z0-9_-]{16,64}")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A verified request: `key` is a token id, `intent` unread JSON; `payload_digest` (32 bytes) tells repeats
-    apart."""
+    """A verified request: `key` is a token id, or "*" where the kind names none; `intent` unread JSON.
+
+    `payload_digest` (32 bytes) tells repeats apart.
+    """
 
     id: str
     expires: int
@@ -65,8 +69,18 @@ def make(
     return jws.assemble(signing_input, session.sign(signing_input))
 
 
-def verify(token: object, certificate: Certificate, network: str, now: int, max_bytes: int = MAX_BYTES) -> Request:
+def verify(
+    token: object,
+    certificate: Certificate,
+    network: str,
+    now: int,
+    max_bytes: int = MAX_BYTES,
+    *,
+    kind: str = SIGN,
+) -> Request:
     """Return the request in `token`; raise `AuthError` unless the certificate's session key signed it for here and now.
+
+    It must be of this `kind`: what was signed to list sessions must not mint a key.
 
     The certificate must have been verified; its times are checked again, since it may come from a cache.
     """
@@ -81,6 +95,8 @@ def verify(token: object, certificate: Certificate, network: str, now: int, max_
     request = _read(parsed.claims, parsed.payload)
     if parsed.claims["network"] != network:
         raise AuthError("wrong_network", "the request is for another network", "sign it for this network's id")
+    if request.kind != kind:
+        raise malformed("bad_kind", f"this is a request to {request.kind}, not to {kind}", "send it where it belongs")
     # 5.4
     if request.expires > now + MAX_LIFETIME + CLOCK_SKEW:
         raise AuthError(
@@ -104,7 +120,7 @@ def _read(claims: object, payload: bytes) -> Request:
         raise malformed("bad_request_id", "a request id is 16 to 64 letters, digits, dashes or underscores")
     if fields["kind"] not in KINDS:
         raise malformed("bad_kind", "there is no such kind of request", f"use one of: {', '.join(sorted(KINDS))}")
-    if not is_key_id(fields["key"]):
+    if not is_key_id(fields["key"]) and (fields["kind"] == SIGN or fields["key"] != NO_KEY):
         raise malformed("bad_key", "the key is not a token id: 0x and 64 lower-case hex digits")
     return Request(
         id=fields["id"],

@@ -2,7 +2,8 @@
 
 Bit i of a bitmap is scope i; bit 0 is unused. `SIGN_ANYTHING` covers every kind of message whose meaning a node can
 decode and show; a raw digest has no meaning to show, so nothing implies it, not even ownership. No scope at all
-identifies a person and lets him sign nothing.
+identifies a person and lets him sign nothing. In a grant on the chain, bit 32 + i is scope i on one condition: the
+session has proven a second method that may do the same on this key.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ class Scope(IntEnum):
     DECRYPT = 7
     EXPORT = 8
 
+
+# Scope s of a grant counts alone; 32 + s counts when a second method of the session may do the same on the key.
+TOGETHER = 32
 
 # How a wallet's screen words each scope. Only characters that an EIP-4361 statement may contain.
 WORDS = {
@@ -46,5 +50,10 @@ def covers(granted: Iterable[int], needed: Scope) -> bool:
 
 
 def from_bitmap(bitmap: int) -> frozenset[Scope]:
-    """Return the known scopes in a contract's bitmap; bits without a meaning here allow nothing."""
+    """Return the scopes that a contract's bitmap gives alone; bits without a meaning here allow nothing."""
     return frozenset(scope for scope in Scope if bitmap >> scope & 1)
+
+
+def from_bitmap_together(bitmap: int) -> frozenset[Scope]:
+    """Return the scopes that the bitmap gives together with a second method: alone, or by bit 32 + scope."""
+    return from_bitmap(bitmap) | from_bitmap(bitmap >> TOGETHER)

@@ -1,11 +1,12 @@
 """The login statement: what a person asks for, in one value that every login method binds itself to.
 
-    statement = (network, session key, keys, scopes, expires, nonce, block)
+    statement = (network, session key, keys, scopes, expires, nonce, block, uses)
 
 Its hash is the challenge of every method: the SIWE nonce, the WebAuthn challenge, the OIDC nonce. A node that sees a
 proof can therefore do nothing else with it: another session key, network, key, scope or expiry is another
 challenge. `block`, the hash of a recent block, bounds how long before its use a statement can have been made;
-whether a hash is recent is the chain's knowledge, so the caller passes a predicate.
+whether a hash is recent is the chain's knowledge, so the caller passes a predicate. `uses` is how often the session may
+sign: a stolen one is worth no more.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ CLOCK_SKEW = 60
 MAX_KEYS = 32
 ALL_KEYS = "*"
 MAX_TIME = 2**40
+MAX_USES = 1_000_000
+DEFAULT_USES = 1000
 NETWORK = text(80)
 KEYS = list_of(text(66), MAX_KEYS)
 SCOPES = list_of(integer(1, max(Scope)), len(Scope))
 TIME = integer(0, MAX_TIME)
+USES = integer(1, MAX_USES)
 _NONCE_BYTES = 16
 _RULES = {
     "network": NETWORK,
@@ -39,6 +43,7 @@ _RULES = {
     "expires": TIME,
     "nonce": text(2 * _NONCE_BYTES),
     "block": text(66),
+    "uses": USES,
 }
 
 
@@ -47,7 +52,8 @@ class Statement:
     """One login statement of the right form; `check` says whether it may be used here and now.
 
     `keys` are token ids or only "*" (every key the proven methods control), `scopes` numbers in ascending order,
-    `expires` Unix seconds, `nonce` 32 hex digits chosen by the client, `block` 0x and 64 hex digits.
+    `expires` Unix seconds, `nonce` 32 hex digits chosen by the client, `block` 0x and 64 hex digits, `uses` the
+    number of signatures that the session may ask for.
     """
 
     network: str
@@ -57,6 +63,7 @@ class Statement:
     expires: int
     nonce: str
     block: str
+    uses: int = DEFAULT_USES
 
     def __post_init__(self) -> None:
         chain_id_of(self.network)
@@ -64,10 +71,11 @@ class Statement:
         check_scopes(self.scopes)
         from_hex("0x" + self.nonce, _NONCE_BYTES, "the nonce (without 0x)")
         from_hex(self.block, 32, "the block hash")
+        check_uses(self.uses)
 
     @classmethod
     def from_json(cls, value: object) -> Statement:
-        """Parse the JSON object with exactly the seven members; raise `AuthError` for anything else."""
+        """Parse the JSON object with exactly the eight members; raise `AuthError` for anything else."""
         # 1.1
         fields = read(value, _RULES, "the statement")
         fields["session"] = SessionKey.from_jwk(fields["session"])
@@ -83,6 +91,7 @@ class Statement:
             "expires": self.expires,
             "nonce": self.nonce,
             "block": self.block,
+            "uses": self.uses,
         }
 
     @property
@@ -99,6 +108,7 @@ class Statement:
             self.expires,
             bytes.fromhex(self.nonce),
             bytes.fromhex(self.block[2:]),
+            self.uses,
         ).hex()
 
     def check(self, network: str, now: int, is_recent_block: Callable[[str], bool]) -> None:
@@ -129,6 +139,20 @@ def parse(value: object, *, network: str, now: int, is_recent_block: Callable[[s
     statement = Statement.from_json(value)
     statement.check(network, now, is_recent_block)
     return statement
+
+
+def issue_time(statement: Statement, block_time: int) -> int:
+    """Return the time to put into a certificate when a proof states none: that of the statement's block (`block_time`).
+
+    Every node reads the same one. On a chain that has slept for long it is moved up to a day before the expiry.
+    """
+    return max(block_time, statement.expires - MAX_SESSION)
+
+
+def check_uses(uses: object) -> None:
+    """Raise `AuthError` unless `uses` is a number of signatures from 1 to a million."""
+    if type(uses) is not int or not 1 <= uses <= MAX_USES:
+        raise malformed("bad_uses", f"uses must be a number from 1 to {MAX_USES}")
 
 
 def check_keys(keys: tuple[str, ...]) -> None:
