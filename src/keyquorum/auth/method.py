@@ -80,10 +80,11 @@ def no_secret(type_number: int, name: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Committee:
-    """The nodes whose receipts count: of party j the 20-byte account in the registry; t of them sign."""
+    """The nodes whose receipts count: of party j the 20-byte account in the registry; t of them sign, in this epoch."""
 
     accounts: Mapping[int, bytes] = field(default_factory=dict)
     threshold: int = 0
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
