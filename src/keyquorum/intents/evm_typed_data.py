@@ -20,6 +20,7 @@ from keyquorum.intents.show import address, item, one_line, quoted, units
 
 KIND = "evm-typed-data"
 _FIELDS: Rules = {"types": dict, "primaryType": str, "domain": dict, "message": dict}
+_LOGIN = "Keyquorum login"
 _PERMIT2 = {
     "PermitSingle",
     "PermitBatch",
@@ -125,6 +126,10 @@ def _warnings(
         return of[name][1] if of.get(name, ("",))[0].startswith("uint") and isinstance(of[name][1], int) else None
 
     spender, amount = account("spender"), number("value")
+    if domain.get("name") == _LOGIN:
+        return ["login"], ["OPENS A KEYQUORUM SESSION"]
+    if primary == "PermissionCall":
+        return ["control"], [f"CHANGES WHO MAY USE A KEY at {where}"]
     if primary in _PERMIT2:
         return ["approval"], [f"LETS {spender or 'somebody'} TAKE TOKENS through Permit2"]
     if primary == "Permit" and of.get("allowed") == ("bool", False):
