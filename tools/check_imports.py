@@ -15,10 +15,11 @@ HOUSE = {
     "intents": {"algebra"},
     "auth": {"algebra", "intents"},
     "chain": {"algebra"},
+    "codes": {"algebra", "auth", "chain"},
     "client": {"algebra", "intents", "auth", "chain", "protocols.sign", "rounds.errors"},
     "gateway": {"algebra", "intents", "auth", "chain", "client"},
     "node": {"algebra", "rounds", "protocols", "intents", "auth", "chain"},
-    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "gateway", "node"},
+    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "codes", "gateway", "node"},
 }
 PURE = {"algebra", "rounds", "protocols", "intents", "auth"}
 IMPURE = {"asyncio", "time", "secrets", "os", "socket", "logging", "random"}

@@ -49,6 +49,7 @@ class Tag(StrEnum):
     IDENTITY_POINT = "keyquorum/1/identity-secret/point"
     IDENTITY_PROOF = "keyquorum/1/identity-secret/proof"
     IDENTITY_KEY = "keyquorum/1/identity-secret/secret"
+    CODE_ANSWER = "keyquorum/1/auth/code-answer"
     KEY_BATCH = "keyquorum/1/chain/key-batch"
     LINK = "keyquorum/1/node/link"
 
