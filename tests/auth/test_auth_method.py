@@ -22,6 +22,7 @@ from keyquorum.auth.method import Proven
 class Eighth:
     name = "NAME"
     type_number = TYPE
+    settings_type = None
     summary = "an eighth method"
     proof_schema = {"type": "object"}
 
@@ -51,13 +52,13 @@ def add_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
 
 def test_siwe_is_a_method_of_type_1() -> None:
-    assert list(methods()) == ["siwe"]
     assert isinstance(methods()["siwe"], Method) and methods()["siwe"].type_number == 1
 
 
 async def test_an_eighth_method_is_one_file(world: Any, add_method: Callable[[str, str], None]) -> None:
+    before = set(methods())
     add_method("eighth_method", EIGHTH.replace("NAME", "eighth").replace("TYPE", "8"))
-    assert list(methods()) == ["eighth", "siwe"]
+    assert set(methods()) == before | {"eighth"}
     assert await prove("eighth", None, world.statement, world.context) == Proven(8, b"id")
 
 
@@ -113,9 +114,9 @@ def test_the_spec_explains_every_error_code() -> None:
 def test_the_spec_gives_every_error_code_its_status() -> None:
     source = "".join(path.read_text() for path in Path(auth.__file__).parent.glob("*.py"))
     status = dict(re.findall(r"^\| `([a-z_]+)` \| ([0-9]{3}) \|", spec(), re.MULTILINE))
-    for call, expected in (("AuthError", "401"), ("malformed", "400"), ("_deny", "403")):
+    for call, expected in (("AuthError", {"401", "403", "503"}), ("malformed", {"400"}), ("_deny", {"403"})):
         for code in re.findall(rf'{call}\(\s*"([a-z_]+)"', source):
-            assert status[code] == expected, code
+            assert status[code] in expected, code
 
 
 def test_the_steps_of_the_spec_are_those_that_the_code_names() -> None:
@@ -123,7 +124,8 @@ def test_the_steps_of_the_spec_are_those_that_the_code_names() -> None:
     named = [
         step for line in re.findall(r"^ *# ([0-9.]+(?:, [0-9.]+)*)$", source, re.MULTILINE) for step in line.split(", ")
     ]
-    assert sorted(named) == re.findall(r"^- \*\*([0-9]\.[0-9])\*\*", spec(), re.MULTILINE)
+    written = re.findall(r"^- \*\*([0-9]+\.[0-9]+)\*\*", spec(), re.MULTILINE)
+    assert sorted(set(named)) == sorted(written)
 
 
 def test_the_slow_wallet_library_is_not_loaded_for_verifying() -> None:

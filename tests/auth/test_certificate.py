@@ -16,14 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from keyquorum.algebra.curve import generator_times
 from keyquorum.algebra.field import Q
+from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import certificate, jws
 from keyquorum.auth.encoding import from_base64url, to_base64url
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
 from keyquorum.auth.network import network_id
+from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
 
-KEY = "0x" + "ab" * 32
+KEY, OTHER = "0x" + "ab" * 32, "0x" + "ac" * 32
 
 
 def claims_of(world: Any) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def test_the_claims_are_those_of_the_spec(world: Any) -> None:
         "methods": [{"type": 1, "id": "0x" + world.address.hex()}],
         "keys": ["*"],
         "scopes": [2, 3],
+        "limits": {"signatures": 1000},
     }
 
 
@@ -198,7 +201,10 @@ def test_no_certificate_is_longer_than_a_day_even_if_the_network_signed_it(
         {"keys": []},
         {"keys": ["*", KEY]},
         {"keys": ["all"]},
-        {"scopes": [7]},
+        {"scopes": [9]},
+        {"limits": {}},
+        {"limits": {"signatures": 0}},
+        {"limits": {"signatures": 1, "more": 1}},
         {"scopes": [3, 2]},
         {"scopes": "1"},
         {"aud": "x"},
@@ -213,7 +219,7 @@ def test_claims_of_any_other_form_are_refused_though_the_network_signed_them(
     assert caught.value.status == (401 if change == {"sub": "A" * 43} else 400)
 
 
-@pytest.mark.parametrize("name", ["iss", "sub", "cnf", "iat", "exp", "jti", "methods", "keys", "scopes"])
+@pytest.mark.parametrize("name", ["iss", "sub", "cnf", "iat", "exp", "jti", "methods", "keys", "scopes", "limits"])
 def test_a_certificate_that_lacks_a_claim_is_refused(world: Any, name: str, refused: Callable[..., Any]) -> None:
     with refused("missing_field", 400):
         verify(world, signed(world, {k: v for k, v in claims_of(world).items() if k != name}))
@@ -221,7 +227,7 @@ def test_a_certificate_that_lacks_a_claim_is_refused(world: Any, name: str, refu
 
 def test_the_largest_certificate_fits_its_bound(world: Any) -> None:
     statement = replace(
-        world.statement, keys=tuple(f"0x{number:064x}" for number in range(32)), scopes=(1, 2, 3, 4, 5, 6)
+        world.statement, keys=tuple(f"0x{number:064x}" for number in range(32)), scopes=(1, 2, 3, 4, 5, 6, 7, 8)
     )
     found = world.certificate(statement, *(Proven(kind, bytes([kind]) * 64, world.now) for kind in range(1, 9)))
     assert len(found.keys) == 32 and len(found.methods) == 8
@@ -240,3 +246,40 @@ def test_a_signature_with_high_s_or_out_of_range_is_not_assembled(world: Any) ->
 def test_an_identity_has_a_type_and_a_name(kind: int, name: bytes) -> None:
     with pytest.raises(ValueError, match="proven identity"):
         Proven(kind, name)
+
+
+def stepping(world: Any, **changes: Any) -> list[Proven]:
+    old = world.certificate(replace(world.statement, keys=(KEY, OTHER), scopes=(2, 3), uses=10))
+    new = replace(world.statement, **{"keys": (KEY,), "scopes": (2,), "uses": 10, "nonce": "cd" * 16} | changes)
+    return certificate.step_up(old, new, Proven(3, b"passkey"))
+
+
+def test_a_second_method_joins_the_first(world: Any) -> None:
+    assert stepping(world) == [Proven(1, world.address), Proven(3, b"passkey")]
+
+
+def test_the_same_method_again_is_named_once(world: Any) -> None:
+    found = certificate.step_up(world.certificate(), world.statement, Proven(1, world.address, world.now))
+    assert found == [Proven(1, world.address)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"keys": ("*",)}, {"keys": (KEY, "0x" + "ad" * 32)}, {"scopes": (2, 4)}, {"scopes": (1,)}, {"uses": 11},
+     {"expires": 1_800_003_601}],
+)  # fmt: skip
+def test_a_second_method_widens_nothing_that_the_first_agreed_to(
+    world: Any, change: dict[str, Any], refused: Callable[..., Any]
+) -> None:
+    with refused("wider", 401):
+        stepping(world, **change)
+
+
+def test_a_second_method_joins_only_the_same_session_key(world: Any, refused: Callable[..., Any]) -> None:
+    with refused("wrong_session", 401):
+        stepping(world, session=SessionPrivateKey.generate(SeededRng("thief")).public)
+
+
+def test_scopes_may_be_narrowed_to_what_anything_implies(world: Any) -> None:
+    old = world.certificate(replace(world.statement, scopes=(1,)))
+    assert certificate.step_up(old, replace(world.statement, scopes=(2, 4)), Proven(3, b"passkey"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keyquorum.auth.method import Proven
-from keyquorum.auth.permission import Decision, KeyState, decide
+from keyquorum.auth.permission import Decision, KeyState, decide, decide_member
 from keyquorum.auth.scopes import Scope, covers, from_bitmap
 
 KEY, OTHER_KEY = "0x" + "ab" * 32, "0x" + "ac" * 32
@@ -68,7 +68,9 @@ def test_an_owner_who_grants_himself_raw_digests_may_sign_them(world: Any) -> No
         ((6,), {6}),
         ((2, 3), {2, 3}),
         ((1, 5), {1, 2, 3, 4, 5}),
-        ((0, 7, 8, 255), set()),
+        ((7,), {7}),
+        ((8,), {8}),
+        ((0, 9, 31, 255), set()),
     ],
 )
 def test_a_grant_allows_its_scopes_and_anything_implies_three_kinds(
@@ -80,7 +82,7 @@ def test_a_grant_allows_its_scopes_and_anything_implies_three_kinds(
 
 @pytest.mark.parametrize(
     ("scopes", "allows"),
-    [((1,), {1, 2, 3, 4}), ((2,), {2}), ((5,), set()), ((6,), {6}), ((2, 4), {2, 4}), (ALL, {1, 2, 3, 4, 6})],
+    [((1,), {1, 2, 3, 4}), ((2,), {2}), ((5,), set()), ((6,), {6}), ((2, 4), {2, 4}), (ALL, {1, 2, 3, 4, 6, 7, 8})],
 )
 def test_the_certificate_narrows_what_the_owner_may_do(world: Any, scopes: tuple[int, ...], allows: set[int]) -> None:
     assert {int(one) for one in Scope if ask(world, OWNED, OWNED, one, scopes=scopes).allowed} == allows
@@ -191,5 +193,49 @@ def test_an_owner_has_20_bytes() -> None:
 
 def test_bits_without_a_meaning_allow_nothing() -> None:
     assert from_bitmap(2**256 - 1) == set(Scope)
-    assert from_bitmap(1 | 1 << 7 | 1 << 255) == set()
-    assert not covers({0, 7}, Scope.SIGN_ANYTHING)
+    assert from_bitmap(1 | 1 << 9 | 1 << 255) == set()
+    assert not covers({0, 9}, Scope.SIGN_ANYTHING)
+
+
+PASSKEY, MAIL = Proven(3, b"passkey"), Proven(20, b"mail")
+
+
+def with_grants(epoch: int = 1, **bitmaps: int) -> KeyState:
+    names = {"passkey": (3, b"passkey"), "mail": (20, b"mail")}
+    return KeyState(SOMEBODY, {names[name]: bitmap for name, bitmap in bitmaps.items()}, epoch)
+
+
+def test_two_methods_together_may_do_what_neither_may_alone(world: Any) -> None:
+    state = with_grants(passkey=bits(32 + 3), mail=bits(32 + 1))
+    assert ask(world, state, state, methods=(PASSKEY, MAIL)).allowed
+    for alone in (PASSKEY, MAIL):
+        assert ask(world, state, state, methods=(alone,)).code == "second_method_needed"
+
+
+def test_a_method_that_may_do_it_alone_counts_as_company(world: Any) -> None:
+    state = with_grants(passkey=bits(3), mail=bits(32 + 3))
+    assert ask(world, state, state, methods=(PASSKEY,)).allowed
+    assert ask(world, state, state, methods=(MAIL,)).code == "second_method_needed"
+
+
+def test_company_counts_only_if_the_key_permits_it_for_the_same_scope_at_both_blocks(world: Any) -> None:
+    state = with_grants(passkey=bits(32 + 3), mail=bits(32 + 2))
+    assert not ask(world, state, state, methods=(PASSKEY, MAIL)).allowed
+    good, gone = with_grants(passkey=bits(35), mail=bits(35)), with_grants(passkey=bits(35))
+    assert not ask(world, good, gone, methods=(PASSKEY, MAIL)).allowed
+    assert not ask(world, gone, good, methods=(PASSKEY, MAIL)).allowed
+    assert not ask(world, good, with_grants(2, passkey=bits(35), mail=bits(35)), methods=(PASSKEY, MAIL)).allowed
+
+
+def member(world: Any, finalised: KeyState, newest: KeyState, keys: tuple[str, ...] = ("*",)) -> Decision:
+    certificate = replace(world.certificate(), scopes=(), keys=keys, methods=(PASSKEY, Proven(1, ME)))
+    return decide_member(certificate, KEY, finalised, newest)
+
+
+def test_any_method_of_the_key_may_cancel_whatever_its_scopes(world: Any) -> None:
+    state = with_grants(passkey=0)
+    assert member(world, state, state).allowed and member(world, OWNED, OWNED).allowed
+    assert member(world, state, state, (OTHER_KEY,)).code == "key_not_in_session"
+    for finalised, newest in ((state, with_grants()), (with_grants(), state), (state, with_grants(2, passkey=0))):
+        assert member(world, finalised, newest).code == "not_permitted"
+    assert not member(world, OWNED, FOREIGN).allowed and not member(world, FOREIGN, OWNED).allowed

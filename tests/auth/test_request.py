@@ -217,3 +217,19 @@ def test_a_certificate_of_another_session_does_not_carry_the_request(world: Any,
     certificate = world.certificate(replace(world.statement, session=other.public))
     with refused("bad_signature", 401):
         verify(world, make(world), certificate=certificate)
+
+
+@pytest.mark.parametrize("kind", ["mint", "revoke", "sessions"])
+def test_a_request_is_good_for_its_kind_only(world: Any, kind: str, refused: Callable[..., Any]) -> None:
+    token = request.make(world.session, network=world.network, request_id="r" * 16, expires=world.now + 30, key="*",
+                          intent={}, kind=kind)  # fmt: skip
+    found = request.verify(token, world.certificate(), world.network, world.now, kind=kind)
+    assert (found.kind, found.key) == (kind, "*")
+    for other in {"sign", "mint", "revoke", "sessions"} - {kind}:
+        with refused("bad_kind", 400):
+            request.verify(token, world.certificate(), world.network, world.now, kind=other)
+
+
+def test_only_a_request_to_sign_must_name_a_key(world: Any, refused: Callable[..., Any]) -> None:
+    with refused("bad_key", 400):
+        request.make(world.session, network=world.network, request_id="r" * 16, expires=1, key="*", intent={})

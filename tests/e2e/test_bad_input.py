@@ -26,7 +26,7 @@ RUN = {"signers": [1, 2, 3], "attempt": 0}
 STATEMENT = {
     "network": "eip155:1:0x0000000000000000000000000000000000000001",
     "session": {"crv": "P-256", "kty": "EC", "x": "A" * 43, "y": "A" * 43},
-    "keys": ["*"], "scopes": [1], "expires": 2**39, "nonce": "00" * 16, "block": "0x" + "00" * 32,
+    "keys": ["*"], "scopes": [1], "expires": 2**39, "nonce": "00" * 16, "block": "0x" + "00" * 32, "uses": 1,
 }  # fmt: skip
 LOGIN = {"statement": STATEMENT, "method": "siwe", "proof": {"message": "", "signature": "0x"}}
 FORMLESS: dict[str, bytes] = {

@@ -81,7 +81,7 @@ class Hand:
         issued, expires, nonce = int(time.time()), int(time.time()) + 600, secrets.token_hex(16)
         statement = {
             "network": self.network["network"], "session": self.jwk, "keys": ["*"], "scopes": scopes,
-            "expires": expires, "nonce": nonce, "block": block,
+            "expires": expires, "nonce": nonce, "block": block, "uses": 10,
         }  # fmt: skip
         challenge = tagged_hash(
             "keyquorum/1/auth/login-challenge", self.network["network"], self.x, self.y, ["*"], scopes, expires,

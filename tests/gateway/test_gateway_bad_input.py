@@ -23,6 +23,7 @@ STATEMENT = {
     "keys": ["*"],
     "scopes": [1],
     "expires": 2**40,
+    "uses": 1,
     "nonce": "00" * 16,
     "block": "0x" + "00" * 32,
 }
