@@ -22,6 +22,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Finality = Literal["finalized", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
@@ -99,16 +100,43 @@ class AuthSection(_Section, frozen=True):
     )
 
 
+class QuotasSection(_Section, frozen=True):
+    """Protocol runs a second for one session, key, identity, network address, and in all (see `quotas.py`).
+
+    Each may save up what `burst_seconds` bring. `reserve` is the part of the pools kept for those who ask for little;
+    `failed_logins` counts ten minutes; `gateways` are network addresses that limit their clients themselves.
+    """
+
+    session: Rate = 20.0
+    key: Rate = 20.0
+    identity: Rate = 50.0
+    address: Rate = 200.0
+    node: Rate = 1000.0
+    burst_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
+    reserve: Annotated[float, msgspec.Meta(ge=0.2, le=0.9)] = 0.2
+    failed_logins: Positive = 20
+    gateways: Annotated[list[str], msgspec.Meta(max_length=64)] = []
+
+
+class AuditSection(_Section, frozen=True):
+    """The record of every decision: files of at most `max_bytes` in the node's folder, `files` of them."""
+
+    max_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=1 << 32)] = 16 << 20
+    files: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
+
+
 class LimitsSection(_Section, frozen=True):
     """What one client or one peer may cost."""
 
     connections: Positive = 512
+    connections_per_address: Positive = 128
     runs: Positive = 256
     requests_per_second: Positive = 200
     run_seconds: Seconds = 15.0
     mesh_handshakes: Positive = 256
     mesh_queue: Annotated[int, msgspec.Meta(ge=4 << 20, le=256 << 20)] = 8 << 20
     mesh_bytes_per_second: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
+    quotas: QuotasSection = QuotasSection()
 
 
 class NodeConfig(_Section, frozen=True):
@@ -123,6 +151,7 @@ class NodeConfig(_Section, frozen=True):
     minting: MintingSection = MintingSection()
     auth: AuthSection = AuthSection()
     limits: LimitsSection = LimitsSection()
+    audit: AuditSection = AuditSection()
 
 
 def load(path: Path) -> NodeConfig:

@@ -28,13 +28,17 @@ OTHERS = "ask again with other signers and the next attempt number"
 
 @dataclass
 class ApiError(Exception):
-    """An answer that is a refusal; `status` is the HTTP status, `parties` whom to avoid in the next attempt."""
+    """An answer that is a refusal; `status` is the HTTP status, `parties` whom to avoid in the next attempt.
+
+    `retry_after` are the seconds for the header of that name, 0 for none.
+    """
 
     status: int
     code: str
     message: str
     hint: str
     parties: frozenset[int] = frozenset()
+    retry_after: int = 0
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body."""

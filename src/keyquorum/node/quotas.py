@@ -1,0 +1,153 @@
+"""How much one tenant may ask of this node, so that its flood is its own problem.
+
+`admit` stands between "authorised" and "consumed": what is invalid or not permitted never gets here and costs nothing,
+what is refused here has cost no correlation. A protocol run takes a token from the bucket of its session, its key, each
+identity, its network address, and of the node; all of them or none.
+
+The last fifth (`reserve`) of what runs need, correlations and places, is for everybody a little: once less is left,
+each tenant gets only what its *allowance* holds, a few runs and one more each second. Somebody who signs now and then
+is served from it while a flood takes whatever else there is. Many keys with identities and addresses of their own are
+many tenants; keys cost money.
+
+Failed logins are counted for each network address and the identity it claimed, and ten times as many for the address
+whatever it claims. Never for the identity alone: a stranger's failures must not lock its owner out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from hashlib import sha256
+
+from keyquorum.node.buckets import Buckets
+from keyquorum.node.config import QuotasSection
+from keyquorum.node.problem import TOO_MANY, ApiError
+
+# The network address that the request now being answered came from; set once, by the API.
+client_address: ContextVar[str] = ContextVar("client_address", default="")
+
+ALLOWANCE, ALLOWANCE_PER_SECOND = 5.0, 1.0
+LOGIN_SECONDS = 600.0
+CLAIMS = 10
+NODE = "node"
+
+
+def full(peers: Sequence[int]) -> float:
+    """Answer that there is enough of everything: a node that measures nothing."""
+    return 1.0
+
+
+class Quotas:
+    """The quotas of one node."""
+
+    def __init__(self, settings: QuotasSection, left: Callable[[Sequence[int]], float] = full) -> None:
+        """`left(peers)` is the part (0..1) of correlations with these peers, and of places for runs, that is unused."""
+        self._settings = settings
+        self._left = left
+        burst = settings.burst_seconds
+
+        def buckets(rate: float) -> Buckets:
+            return Buckets(max(1.0, rate * burst), rate)
+
+        self._runs = {
+            "session": buckets(settings.session),
+            "key": buckets(settings.key),
+            "identity": buckets(settings.identity),
+            "address": buckets(settings.address),
+            NODE: buckets(settings.node),
+        }
+        self._allowances = Buckets(ALLOWANCE, ALLOWANCE_PER_SECOND)
+        claims = settings.failed_logins
+        self._failed_claims = Buckets(claims, claims / LOGIN_SECONDS)
+        self._failures = Buckets(claims * CLAIMS, claims * CLAIMS / LOGIN_SECONDS)
+        self.refused = 0
+
+    # -- runs --------------------------------------------
+
+    def admit(
+        self,
+        *,
+        session: str,
+        key: str = "",
+        identities: Iterable[tuple[int, bytes]] = (),
+        peers: Sequence[int] = (),
+    ) -> None:
+        """Count one run for all who are behind it; `peers` are the other signers.
+
+        Raises `ApiError` 429 "quota_exceeded" or "reserved" with the time to wait, and then nothing was counted.
+        """
+        names = list(self._names(session, key, identities))
+        for kind, name in names:
+            if wait := self._runs[kind].wait(name):
+                self._refuse("quota_exceeded", f"{_SHARES[kind]} has used up its quota at this node", wait)
+        # The node's own bucket is shared, like the pools: its last part is kept as theirs is.
+        of_node = self._runs[NODE].level(NODE) / self._runs[NODE].capacity
+        scarce = min(self._left(peers), of_node) < self._settings.reserve
+        tenants = [f"{kind}/{name}" for kind, name in names if kind not in (NODE, "address")]
+        if scarce and (wait := max(map(self._allowances.wait, tenants))):
+            message = "this node is busy, and what is left is kept for those who asked for little"
+            self._refuse("reserved", message, wait)
+        for kind, name in names:
+            self._runs[kind].take(name)
+        for tenant in tenants if scarce else ():
+            self._allowances.take(tenant)
+
+    def _names(self, session: str, key: str, identities: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, str]]:
+        yield NODE, NODE
+        yield "session", session
+        if key:
+            yield "key", key
+        for number, identity in identities:
+            yield "identity", f"{number}/{identity.hex()}"
+        if self._counted_address():
+            yield "address", client_address.get()
+
+    def _counted_address(self) -> bool:
+        return bool(client_address.get()) and client_address.get() not in self._settings.gateways
+
+    # -- logins --------------------------------------------
+
+    def check_login(self, claim: str) -> None:
+        """Refuse a login before it is verified when too many failed; `claim` is whom it claims to be, "" unknown.
+
+        Raises `ApiError` 429 "too_many_failures" with the time to wait.
+        """
+        if wait := max((buckets.wait(name) for buckets, name in self._login_names(claim)), default=0.0):
+            self._refuse("too_many_failures", "too many failed logins from this network address", wait)
+
+    def login_failed(self, claim: str) -> None:
+        """Count a login that was refused."""
+        for buckets, name in self._login_names(claim):
+            buckets.take(name)
+
+    def _login_names(self, claim: str) -> list[tuple[Buckets, str]]:
+        if not self._counted_address():
+            return []
+        address = client_address.get()
+        # Hashed: a claim may be a mail address, and it may be long.
+        pair = f"{address}/{sha256(claim.encode()).hexdigest()}"
+        return [(self._failures, address), (self._failed_claims, pair)]
+
+    def _refuse(self, code: str, message: str, wait: float) -> None:
+        self.refused += 1
+        seconds = math.ceil(wait)
+        raise ApiError(TOO_MANY, code, message, f"wait {seconds} s before asking again", retry_after=seconds)
+
+
+_SHARES = {
+    NODE: "everybody together",
+    "session": "this session",
+    "key": "this key",
+    "identity": "this identity",
+    "address": "this network address",
+}
+
+
+def claim_of(method: str, proof: object) -> str:
+    """Return whom a proof claims to be, as far as it says so in plain words; only for counting failures."""
+    if isinstance(proof, dict):
+        for name in ("address", "credential_id"):
+            if isinstance(proof.get(name), str):
+                return f"{method}/{proof[name]}"
+    return method
