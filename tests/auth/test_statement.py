@@ -52,7 +52,7 @@ def test_the_challenge_is_the_hash_that_the_spec_describes(world: Any) -> None:
 
 
 def test_the_challenge_does_not_change_between_releases(world: Any) -> None:
-    assert world.statement.challenge == ""
+    assert world.statement.challenge == "3efedc94d1518e0985c75e6244b0a719f29f87ca398513f664787eedb677cf38"
 
 
 def test_every_field_is_bound_by_the_challenge(world: Any) -> None:

@@ -85,7 +85,7 @@ class Hand:
         }  # fmt: skip
         challenge = tagged_hash(
             "keyquorum/1/auth/login-challenge", self.network["network"], self.x, self.y, ["*"], scopes, expires,
-            bytes.fromhex(nonce), bytes.fromhex(block[2:]),
+            bytes.fromhex(nonce), bytes.fromhex(block[2:]), 10,
         ).hex()  # fmt: skip
         name = b64(hashlib.sha256(json.dumps(self.jwk, separators=(",", ":")).encode()).digest())
         message = "\n".join([
