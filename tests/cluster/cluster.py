@@ -78,10 +78,10 @@ class Cluster:
 
     def unregistered(self) -> bool:
         """Whether a node waits for the chain to show a batch that it confirmed."""
-        return any(node._minting._unregistered("pool") for node in self.nodes.values())
+        return any(node._minting.shop.unregistered("pool") for node in self.nodes.values())
 
     def _unregistered(self) -> bool:
-        return any(node._minting._unregistered("pool") for node in self.nodes.values())
+        return any(node._minting.shop.unregistered("pool") for node in self.nodes.values())
 
     async def send(self, account: int, contract: str, function: str, *arguments: Any) -> dict[str, Any]:
         """Send a transaction of one of the development chain's accounts."""

@@ -15,7 +15,7 @@ from cluster import Cluster, replaced
 from keyquorum import intents
 from keyquorum.algebra.field import Q
 from keyquorum.node.app import Node
-from keyquorum.node.minting import Ask, Proposal, Start
+from keyquorum.node.minting_notices import Ask, Proposal, Start
 from keyquorum.rounds.session import Envelope
 
 CHEAT = 2
@@ -142,13 +142,13 @@ async def test_too_few_nodes_sign_nothing_and_say_so(cluster: Cluster, key: Any)
 def notices(node: Node) -> list[tuple[int, str]]:
     """Record what a node answers to notices."""
     sent: list[tuple[int, str]] = []
-    honest = node._minting._notify
+    honest = node._minting.shop.notify
 
     def notify(peer: int, topic: str, reference: bytes, payload: bytes) -> bool:
         sent.append((peer, topic))
         return honest(peer, topic, reference, payload)
 
-    node._minting._notify = notify
+    node._minting.shop.notify = notify
     return sent
 
 
@@ -177,7 +177,7 @@ async def test_a_start_without_ones_own_nonce_is_ignored(cluster: Cluster) -> No
     node._minting.on_notice(1, "dkg/propose", b"s" * 16, msgspec.msgpack.encode(proposal))
     foreign = Start(proposal, {j: bytes([j]) * 32 for j in (1, 2, 3, 4)})
     node._minting.on_notice(1, "dkg/start", b"s" * 16, msgspec.msgpack.encode(foreign))
-    assert node._minting._ceremony is None or node._minting._ceremony.done()
+    assert node._minting.ceremonies._joined is None or node._minting.ceremonies._joined.done()
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x93", msgspec.msgpack.encode(["pool", "4", 1]), b"\xc1" * 40])
@@ -189,14 +189,14 @@ async def test_a_malformed_notice_is_ignored(cluster: Cluster, payload: bytes) -
 async def test_a_batch_that_was_not_confirmed_is_not_certified(cluster: Cluster) -> None:
     node = cluster.nodes[4]
     with pytest.raises(ValueError, match="did not confirm"):
-        await node._minting._sign_batch(b"u" * 32, Ask(1, [1, 2, 4], b"n" * 16))
+        await node._minting.certification.sign_batch(b"u" * 32, Ask(1, [1, 2, 4], b"n" * 16))
 
 
 async def test_a_confirmed_batch_is_certified_only_as_the_next_one(cluster: Cluster) -> None:
     node = cluster.nodes[4]
-    waiting = replaced(node._minting, "_unregistered", lambda _: {b"v" * 32: [b"\x04" * 65]})
+    waiting = replaced(node._minting.shop, "unregistered", lambda _: {b"v" * 32: [b"\x04" * 65]})
     with waiting, pytest.raises(ValueError, match="not next"):
-        await node._minting._sign_batch(b"v" * 32, Ask(999, [1, 2, 4], b"n" * 16))
+        await node._minting.certification.sign_batch(b"v" * 32, Ask(999, [1, 2, 4], b"n" * 16))
 
 
 async def test_key_generation_with_a_cheat_leaves_no_usable_key(cluster: Cluster) -> None:
@@ -207,18 +207,18 @@ async def test_key_generation_with_a_cheat_leaves_no_usable_key(cluster: Cluster
         private = envelope.round == 2 and envelope.to is not None
         return flip(envelope, len(envelope.payload) - 1) if private and peer == 4 else envelope
 
-    leader = cluster.nodes[1]._minting
-    with replaced(cheat._runner, "_send", tampering(cheat, change)), replaced(leader, "_dkg_seconds", 3.0):
+    leader = cluster.nodes[1]._minting.ceremonies
+    with replaced(cheat._runner, "_send", tampering(cheat, change)), replaced(leader, "_seconds", 3.0):
         with pytest.raises(Exception, match=r"part|answer"):
-            await leader.make_keys("pool", 2)
+            await leader.lead("pool", 2)
         await asyncio.sleep(0.5)
     assert {party: set(node._keys.confirmed()) for party, node in cluster.nodes.items()} == before
 
 
 async def test_keys_are_made_registered_and_signed_with_by_any_three(cluster: Cluster) -> None:
-    leader = cluster.nodes[1]._minting
+    leader = cluster.nodes[1]._minting.ceremonies
     before = await cluster.deployment.bind(cluster.rpc, "PubkeyRouter").read("nextBatch")
-    await leader.make_keys("pool", 3)
+    await leader.lead("pool", 3)
     async with asyncio.timeout(20):
         while await cluster.deployment.bind(cluster.rpc, "PubkeyRouter").read("nextBatch") == before:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

@@ -19,13 +19,14 @@ from keyquorum.algebra.curve import Point, generator_times
 from keyquorum.algebra.field import Q, random_scalar, to_bytes
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.chain.contracts import key_batch_digest
+from keyquorum.node import ceremonies, minting_notices
 from keyquorum.node import minting as module
-from keyquorum.node import minting_notices
 from keyquorum.node.chain_view import ChainUnavailable, Member, Membership
 from keyquorum.node.keys import id_of
-from keyquorum.node.minting import NETWORK, POOL, Minting
+from keyquorum.node.minting import Minting
 from keyquorum.node.minting_notices import Answer, Ask, Gatherings, Proposal, Start, share_of
 from keyquorum.node.runner import PeerUnreachable, RunTimeout
+from keyquorum.node.workshop import EXPECTED, NETWORK, POOL
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.protocols.sign import SignatureShare, SignatureShares
 from keyquorum.rounds.errors import Abort, Blame
@@ -61,7 +62,7 @@ class Keys:
         return self.purposes
 
     def pending_since(self, moment: float) -> int:
-        assert abs(time.time() - moment - module.PENDING_SECONDS) < 60
+        assert abs(time.time() - moment - ceremonies.PENDING_SECONDS) < 60
         return self.leftovers
 
     async def activate(self, key_ids: Any) -> int:
@@ -178,17 +179,17 @@ class World:
     async def tick(self) -> Exception | None:
         try:
             await self.minting.tick()
-        except module.EXPECTED as error:
+        except EXPECTED as error:
             return error
         return None
 
     def record_ceremonies(self, error: Exception | None = None) -> None:
-        async def make_keys(purpose: str, size: int) -> None:
+        async def lead(purpose: str, size: int) -> None:
             self.made.append((purpose, size))
             if error:
                 raise error
 
-        self.minting.make_keys = make_keys  # type: ignore[method-assign]
+        self.minting.ceremonies.lead = lead  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
@@ -256,7 +257,7 @@ async def test_a_batch_that_nobody_else_confirmed_does_not_stop_new_keys() -> No
         assert isinstance(await world.tick(), RunTimeout)
         assert not world.made
     assert await world.tick() is None
-    assert world.made == [(POOL, module.LARGEST_BATCH)]
+    assert world.made == [(POOL, ceremonies.LARGEST_BATCH)]
 
 
 async def test_such_a_batch_is_tried_again_later_and_the_next_one_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +346,7 @@ async def test_a_follower_signs_nothing_but_the_next_batch_of_its_own(case: str,
     if case == "no network key":
         world.view.key = None
     with pytest.raises(ValueError, match=reason):
-        await world.minting._sign_batch(batch, Ask(8 if case == "number" else 7, [1, 2, 4], b"n" * 16))
+        await world.minting.certification.sign_batch(batch, Ask(8 if case == "number" else 7, [1, 2, 4], b"n" * 16))
     assert not world.asked
 
 
@@ -379,7 +380,7 @@ async def test_a_full_pool_or_a_missing_node_means_no_ceremony() -> None:
     assert not world.made
     world.down = set()
     await world.tick()
-    assert world.made == [(POOL, module.LARGEST_BATCH)]
+    assert world.made == [(POOL, ceremonies.LARGEST_BATCH)]
 
 
 async def accepted(world: World) -> list[bytes]:
@@ -389,7 +390,7 @@ async def accepted(world: World) -> list[bytes]:
 
 
 async def test_leftovers_of_a_day_are_bounded() -> None:
-    for leftovers, answers in ((module.PENDING_LIMIT - 1, 1), (module.PENDING_LIMIT, 0)):
+    for leftovers, answers in ((ceremonies.PENDING_LIMIT - 1, 1), (ceremonies.PENDING_LIMIT, 0)):
         world = World(me=4)
         world.keys.leftovers = leftovers
         world.notice("dkg/propose", Proposal(POOL, 4, 1))
@@ -403,7 +404,7 @@ async def test_many_proposals_while_a_link_is_down_wait_as_one() -> None:
         world.notice("dkg/propose", Proposal(POOL, 4, 1), reference=bytes([number]) * 16)
         await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert len(world.minting._tasks) == 1
+    assert len(world.minting.shop.tasks) == 1
     world.down = set()
     await until(lambda: bool(world.sent))
     await asyncio.sleep(0.05)
@@ -418,7 +419,7 @@ async def test_a_follower_joins_only_what_it_accepted(change: str) -> None:
     async def hold(reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
         held.append(Start(proposal, nonces))
 
-    world.minting._hold_ceremony = hold  # type: ignore[method-assign]
+    world.minting.ceremonies._hold = hold  # type: ignore[method-assign]
     proposal = Proposal(POOL, 4, 1)
     world.notice("dkg/propose", proposal)
     (own,) = await accepted(world)
@@ -457,7 +458,7 @@ async def test_a_new_ceremony_ends_the_last_and_waits_for_what_cannot_be_ended()
                 await release.wait()  # a thread, which cannot be stopped
             running.remove(reference)
 
-    world.minting._generate_and_confirm = work  # type: ignore[method-assign]
+    world.minting.ceremonies._generate_and_confirm = work  # type: ignore[method-assign]
     proposal = Proposal(POOL, 4, 1)
     for number in range(4):
         reference = bytes([number]) * 16
@@ -470,9 +471,9 @@ async def test_a_new_ceremony_ends_the_last_and_waits_for_what_cannot_be_ended()
     release.set()
     await until(lambda: running == [bytes([3]) * 16])
     assert most == 1
-    for task in list(world.minting._tasks):
+    for task in list(world.minting.shop.tasks):
         task.cancel()
-    await asyncio.gather(*world.minting._tasks, return_exceptions=True)
+    await asyncio.gather(*world.minting.shop.tasks, return_exceptions=True)
 
 
 async def test_strangers_and_nodes_before_the_start_are_not_heard() -> None:
@@ -482,7 +483,7 @@ async def test_strangers_and_nodes_before_the_start_are_not_heard() -> None:
     world.notice("dkg/propose", Proposal(POOL, 4, 1))
     assert not await accepted(world)
     with pytest.raises(ValueError, match="not started"):
-        await world.minting.make_keys(POOL, 1)
+        await world.minting.ceremonies.lead(POOL, 1)
     assert await world.tick() is None
     world.membership = Membership(0, 0, {})
     assert await world.tick() is None

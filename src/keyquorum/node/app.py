@@ -32,7 +32,7 @@ from keyquorum.node.keys import Keys
 from keyquorum.node.links import Links
 from keyquorum.node.mesh import Mesh, Peer
 from keyquorum.node.metrics import Metrics
-from keyquorum.node.minting import EXPECTED, Minting
+from keyquorum.node.minting import Minting
 from keyquorum.node.pools import RETIRE_SECONDS, Levels, Pools
 from keyquorum.node.runner import EARLY_SECONDS, Runner
 from keyquorum.node.signing import Signing
@@ -40,6 +40,7 @@ from keyquorum.node.status import Status
 from keyquorum.node.store import Store
 from keyquorum.node.strikes import Strikes
 from keyquorum.node.vault import read_key_source
+from keyquorum.node.workshop import EXPECTED
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.rounds.session import Envelope
 

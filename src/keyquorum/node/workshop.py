@@ -1,0 +1,128 @@
+"""What making keys and certifying them have in common: the node's parts, its place among the nodes, its own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from keyquorum.algebra.curve import Point
+from keyquorum.algebra.rng import Rng
+from keyquorum.chain.contracts import interface
+from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.keys import Keys, id_of
+from keyquorum.node.minting_notices import Gatherings, Notify
+from keyquorum.node.runner import Runner
+from keyquorum.node.signing import Signing
+from keyquorum.rounds.errors import Abort
+from keyquorum.rounds.party import Party
+from keyquorum.rounds.session import session_id
+
+log = structlog.get_logger("keyquorum.minting")
+
+NETWORK, POOL = "network", "pool"
+# What may go wrong without anybody's bug: peers, the chain, and transactions that lost a race.
+EXPECTED = (Abort, ValueError, LookupError, ChainUnavailable, RpcError, RpcUnreachable, TimeoutError)
+
+
+class Transactions(Protocol):
+    """What sends this node's own transactions (`chain.rpc.Sender`)."""
+
+    async def send(self, to: str | None, data: bytes = b"", value: int = 0, gas: int | None = None) -> dict[str, Any]:
+        """Send and wait for the receipt."""
+        ...
+
+
+@dataclass
+class Workshop:
+    """The parts of party `me` that keys are made with.
+
+    `notify(peer, topic, reference, payload)` sends a notice; `progress` is set whenever there is something new to act
+    on, so that nobody waits for the next poll.
+    """
+
+    me: int
+    view: ChainView
+    keys: Keys
+    runner: Runner
+    signing: Signing
+    notify: Notify
+    sender: Transactions
+    rng: Rng
+    progress: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.gatherings = Gatherings(self.notify)
+
+    def membership(self) -> Membership:
+        """Return who the nodes are; raises `ValueError` before the network has started."""
+        if self.signing.membership is None:
+            raise ValueError("the network has not started")
+        return self.signing.membership
+
+    def all_up(self, membership: Membership) -> bool:
+        """Return whether every other node is linked to this one."""
+        return all(self.runner.is_up(j) for j in membership.parties if j != self.me)
+
+    async def is_registered(self, public_key: bytes, newest: bool = False) -> bool:
+        """Return whether the chain shows this key as the network's."""
+        key = int.from_bytes(id_of(public_key), "big")
+        return bool(await self.view.read("PubkeyRouter", "isRegistered", key, newest=newest))
+
+    def unregistered(self, purpose: str) -> dict[bytes, list[bytes]]:
+        """Return the confirmed batches for `purpose` that are still pending."""
+        confirmed, pending = self.keys.confirmed(), self.keys.pending_batches()
+        return {batch_id: keys for batch_id, keys in pending.items() if confirmed.get(batch_id) == purpose}
+
+    async def activate_registered(self, network_key: Point | None) -> None:
+        """Turn active what the chain shows as registered."""
+        for public_keys in self.keys.pending_batches().values():
+            if network_key is not None and network_key.to_bytes() in public_keys:
+                await self.keys.activate([id_of(network_key.to_bytes())])
+                self.progress.set()
+            elif await self.is_registered(public_keys[0]):
+                await self.keys.activate([id_of(public_key) for public_key in public_keys])
+
+    async def transact(self, function: str, *arguments: Any, gas: int | None = None) -> None:
+        """Call the PubkeyRouter with this node's own account and wait for the receipt."""
+        router = self.view.addresses["PubkeyRouter"]
+        await self.sender.send(router, interface("PubkeyRouter").encode(function, *arguments), gas=gas)
+        await self.view.refresh()
+        self.progress.set()
+
+    def party(self, membership: Membership, sid: bytes) -> Party:
+        """Return this node's place in a run of all nodes."""
+        return Party(self.me, membership.parties, sid, self.rng)
+
+    def session_id(
+        self, purpose: str, membership: Membership, parameters: list[Any], nonces: dict[int, bytes] | None
+    ) -> bytes:
+        """Return the session id of a run of all nodes."""
+        return session_id(
+            chain_id=self.view.chain_id,
+            contract=self.view.addresses["PubkeyRouter"],
+            purpose=purpose,
+            epoch=membership.epoch,
+            parties=membership.parties,
+            parameters=parameters,
+            nonces=nonces,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do `work` beside everything else; what is expected to go wrong is logged and ends it."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except EXPECTED as error:
+                log.warning("key making failed", reason=str(error)[:200])
+
+        task = asyncio.create_task(guarded())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
