@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from keyquorum.node import config
+from keyquorum.auth.method import methods
+from keyquorum.node import auth_settings, config
 from keyquorum.node.config import ConfigError, NodeConfig, dump_default, load
 
 ROUTER = "0x" + "ab" * 20
@@ -48,6 +49,8 @@ def test_every_setting_stands_in_the_default_file_with_its_section() -> None:
     for section in msgspec.structs.fields(NodeConfig):
         body = TEXT.split(f"\n[{section.name}]", 1)[1].split("\n[", 1)[0]
         for setting in msgspec.structs.fields(section.type):
+            if (section.name, setting.name) == ("auth", "methods"):
+                continue  # the sections of the login methods, which docs/operators.md describes
             assert re.search(rf"^(# )?{setting.name} = ", body, re.M), f"{section.name}.{setting.name}"
 
 
@@ -136,3 +139,51 @@ def test_values_that_would_be_refused_are_not_written() -> None:
     for change in bad:
         with pytest.raises(ConfigError):
             dump_default(**{"rpc": ["http://x"], "router": ROUTER, **change})
+
+
+LOGINS = {
+    "passkey": {"rp_ids": ["wallet.example"], "origins": ["https://wallet.example"]},
+    "discord": {"application_id": "123"},
+    "oidc": {"issuers": [{"name": "g", "issuer": "https://issuer.example", "client_ids": ['a"b']}]},
+}
+
+
+def test_the_sections_of_login_methods_are_read_into_their_own_shapes(tmp_path: Path) -> None:
+    text = dump_default(rpc=["http://127.0.0.1:8545"], router=ROUTER, auth=LOGINS)
+    found = load_text(tmp_path, text).auth
+    assert found.domains == ["localhost"]
+    assert set(found.methods) == set(LOGINS)
+    for name, settings in found.methods.items():
+        assert type(settings) is methods()[name].settings_type
+    assert found.methods["discord"].application_id == "123"
+    assert found.methods["oidc"].issuers[0].client_ids == ['a"b']
+    assert load_text(tmp_path, TEXT).auth.methods == {}
+
+
+@pytest.mark.parametrize(("section", "says"), [
+    ({"magic": {"x": 1}}, "unknown key auth.magic"),
+    ({"methods": {"discord": 1}}, "unknown key auth.methods"),
+    ({"siwe": {"x": 1}}, "auth.siwe: this login method has no settings"),
+    ({"discord": {}}, "missing key auth.discord.application_id"),
+    ({"discord": {"application_id": 5}}, "auth.discord.application_id: Expected `str`"),
+    ({"discord": {"application_id": "5", "extra": 1}}, "unknown key auth.discord.extra"),
+    ({"discord": {"application_id": "5", "base_url": "http://discord.example"}}, "auth.discord: "),
+])  # fmt: skip
+def test_a_wrong_section_of_a_login_method_is_refused_by_name(section: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        dump_default(rpc=["http://127.0.0.1:8545"], router=ROUTER, auth=section)
+
+
+def test_every_login_methods_settings_are_frozen_and_refuse_what_they_do_not_know() -> None:
+    for method in methods().values():
+        if method.settings_type is not None:
+            assert method.settings_type.__struct_config__.forbid_unknown_fields, method.name
+            assert method.settings_type.__struct_config__.frozen, method.name
+
+
+def test_whom_a_node_may_ask_are_the_hosts_in_the_settings() -> None:
+    settings = auth_settings.parse(LOGINS)
+    assert auth_settings.origins(settings) == {
+        ("https", "wallet.example", 443), ("https", "discord.com", 443), ("https", "issuer.example", 443),
+    }  # fmt: skip
+    assert auth_settings.origins({}) == frozenset()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from keyquorum.node import wire
+from keyquorum.node import auth_settings, wire
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -93,11 +93,15 @@ class MintingSection(_Section, frozen=True):
 
 
 class AuthSection(_Section, frozen=True):
-    """Logins: the domains (host, or host:port) that people may log in at."""
+    """Logins: the domains (host, or host:port) that people may log in at.
+
+    `methods` are the settings of the methods that have a section `[auth.<method>]` of their own, by their names.
+    """
 
     domains: Annotated[list[str], msgspec.Meta(min_length=1, max_length=64)] = msgspec.field(
         default_factory=lambda: ["localhost"]
     )
+    methods: dict[str, Any] = {}
 
 
 class QuotasSection(_Section, frozen=True):
@@ -171,13 +175,26 @@ def load(path: Path) -> NodeConfig:
 def parse(raw: dict[str, Any], path: Path) -> NodeConfig:
     """Return the settings in `raw`, as read from `path`; raises `ConfigError`."""
     try:
+        raw, sections = _split_auth(raw)
         config = msgspec.convert(raw, NodeConfig, dec_hook=_decode_path)
+        if sections:
+            auth = msgspec.structs.replace(config.auth, methods=dict(auth_settings.parse(sections)))
+            config = msgspec.structs.replace(config, auth=auth)
         _check(config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_explain(str(error))}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     return _absolute(config, path.resolve().parent)
+
+
+def _split_auth(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings without the login methods' sections, and those: their shapes are the methods' business."""
+    auth = raw.get("auth")
+    if not isinstance(auth, dict):
+        return raw, {}
+    own = {name: value for name, value in auth.items() if name == "domains"}
+    return raw | {"auth": own}, {name: value for name, value in auth.items() if name not in own}
 
 
 def _decode_path(kind: type, value: Any) -> Any:
@@ -262,9 +279,11 @@ def dump_default(
     poll_seconds: float = 1.0,
     mint_batch: int = 32,
     mint_low: int = 8,
+    auth: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Return the text of a documented `node.toml`; what it says is what `load` reads back.
 
+    `auth` holds the login methods' sections: for each method the settings of `[auth.<method>]`, as TOML's types.
     Raises `ConfigError` when the values given would be refused by `load`.
     """
     places = {"passphrase_file": passphrase_file, "passphrase_env": passphrase_env, "key_file": key_file}
@@ -278,6 +297,7 @@ def dump_default(
         mesh_host=_quote(mesh_host), mesh_port=mesh_port,
         rpc=", ".join(map(_quote, rpc)), router=_quote(router),
         finality=finality if isinstance(finality, int) else _quote(finality),
+        methods=auth_settings.to_toml(auth or {}),
         keys=keys, domains=", ".join(map(_quote, domains)), poll_seconds=poll_seconds,
         mint_batch=mint_batch, mint_low=mint_low,
     )  # fmt: skip
@@ -330,7 +350,8 @@ low = {mint_low}                       # unused keys on the chain at which the n
 
 [auth]
 domains = [{domains}]       # where people may log in: host, or host:port
-
+# Each login method that needs settings has a section of its own; without it the method is off: docs/operators.md.
+{methods}
 [limits]
 connections = 512             # HTTP connections at a time
 runs = 256                    # protocol runs at a time

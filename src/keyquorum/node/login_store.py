@@ -1,0 +1,176 @@
+"""What a node remembers of logins, in a file of its own: the first binding of each bearer token, and open sessions.
+
+*Commitments* must survive a crash: a node that forgot one would sign a second, contradicting one. They are on the disk
+(WAL, `synchronous=FULL`) before anything leaves the node, and are kept longer than any token lives. *Sessions* are only
+there to be listed and ended by their owners: public claims of certificates that this node helped to sign, forgotten
+when they expire. Nothing in the file is secret; a token appears only as its hash.
+
+The file stands beside the store of key shares, whose lock covers it, but is apart from it: what strangers can cause to
+be written must not grow the file that operators back up. A node whose disk was restored from an older state has
+forgotten commitments: its methods with bearer tokens should stay off for `KEEP_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from keyquorum.auth.commitment import MEMORY_SECONDS
+from keyquorum.node.database import Writer, connect, flush_folder
+
+FILE: Final = "logins.sqlite"
+KEEP_SECONDS: Final = MEMORY_SECONDS + 24 * 3600
+COMMITMENTS: Final = 2_000_000
+SESSIONS: Final = 200_000
+LISTED: Final = 100
+_SWEEP = 64
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS commitments (
+    token_digest BLOB PRIMARY KEY, binding BLOB NOT NULL, seen INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS commitments_by_age ON commitments (seen);
+CREATE TABLE IF NOT EXISTS sessions (
+    id TEXT PRIMARY KEY, expires INTEGER NOT NULL, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_by_end ON sessions (expires);
+CREATE TABLE IF NOT EXISTS identities (
+    type INTEGER NOT NULL, identity BLOB NOT NULL, session TEXT NOT NULL,
+    PRIMARY KEY (type, identity, session)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS identities_by_session ON identities (session);
+"""
+
+
+class OtherBinding(Exception):
+    """The token was committed to another login before."""
+
+
+class Full(Exception):
+    """There is no room for more commitments."""
+
+
+@dataclass(frozen=True)
+class KnownSession:
+    """The public claims of a session; `methods` are (type, id), times Unix seconds, `session` a key's thumbprint."""
+
+    id: str
+    session: str
+    methods: tuple[tuple[int, bytes], ...]
+    keys: tuple[str, ...]
+    scopes: tuple[int, ...]
+    uses: int
+    issued_at: int
+    expires: int
+
+
+class LoginStore:
+    """The file of one node, open for as long as the object; writes are awaited and then on the disk.
+
+    Every method raises `StoreFailed` once the disk or the database has failed.
+    """
+
+    def __init__(self, folder: Path, commitments: int = COMMITMENTS, sessions: int = SESSIONS) -> None:
+        """Open the file in `folder`, made if missing; at most so many `commitments` and `sessions` are kept."""
+        self._path = folder / FILE
+        self._limits = commitments, sessions
+        # Made by us first, so that it is private before SQLite writes to it; -wal and -shm copy its mode.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._reader = self._connect()
+        flush_folder(folder)
+        self._counts = self._count("commitments"), self._count("sessions")
+        self._writer = Writer(self._connect)
+
+    def close(self) -> None:
+        """Commit what waits and close the file."""
+        self._writer.close()
+        self._reader.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect(self._path)
+        connection.executescript(_TABLES)
+        return connection
+
+    def _count(self, table: str) -> int:
+        return int(self._reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 a name of ours
+
+    # -- commitments ------------------------------------------------
+
+    async def commit(self, token_digest: bytes, binding: bytes, now: int) -> None:
+        """Bind a token to a login for good; durable when this returns, and a repeat changes nothing.
+
+        Raises `OtherBinding` when the token is bound to another login, `Full` when nothing more can be kept.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            query = "SELECT binding FROM commitments WHERE token_digest = ?"
+            row = connection.execute(query, (token_digest,)).fetchone()
+            if row is not None:
+                if bytes(row[0]) != binding:
+                    raise OtherBinding
+                return
+            commitments, sessions = self._counts
+            old = "SELECT token_digest FROM commitments WHERE seen < ? ORDER BY seen LIMIT ?"
+            delete = f"DELETE FROM commitments WHERE token_digest IN ({old})"  # noqa: S608 two texts of ours
+            commitments -= connection.execute(delete, (now - KEEP_SECONDS, _SWEEP)).rowcount
+            self._counts = commitments, sessions
+            if commitments >= self._limits[0]:
+                raise Full
+            connection.execute("INSERT INTO commitments VALUES (?, ?, ?)", (token_digest, binding, now))
+            self._counts = commitments + 1, sessions
+
+        await asyncio.wrap_future(self._writer.submit(work))
+
+    # -- sessions ------------------------------------------------
+
+    def remember(self, known: KnownSession, now: int) -> None:
+        """Keep a session for listing; not awaited, since losing it harms nobody. The ones that end first go first."""
+        self._writer.submit(lambda connection: self._remember(connection, known, now))
+
+    def _remember(self, connection: sqlite3.Connection, known: KnownSession, now: int) -> None:
+        commitments, sessions = self._counts
+        room = sessions - self._limits[1] + 1
+        first = connection.execute("SELECT id, expires FROM sessions ORDER BY expires LIMIT ?", (_SWEEP,)).fetchall()
+        gone = {name for place, (name, expires) in enumerate(first) if expires <= now or place < room}
+        for name in gone | {known.id}:
+            connection.execute("DELETE FROM identities WHERE session = ?", (name,))
+            sessions -= connection.execute("DELETE FROM sessions WHERE id = ?", (name,)).rowcount
+        record = msgspec.msgpack.encode(asdict(known))
+        connection.execute("INSERT INTO sessions VALUES (?, ?, ?)", (known.id, known.expires, record))
+        rows = [(number, identity, known.id) for number, identity in known.methods]
+        connection.executemany("INSERT OR IGNORE INTO identities VALUES (?, ?, ?)", rows)
+        self._counts = commitments, sessions + 1
+
+    def session(self, name: str) -> KnownSession | None:
+        """Return a session by its id, None when this node does not know it (any more)."""
+        row = self._read("SELECT record FROM sessions WHERE id = ?", (name,))
+        return _decode(row[0][0]) if row else None
+
+    def sessions_of(self, identities: Iterable[tuple[int, bytes]], now: int) -> list[KnownSession]:
+        """Return the sessions that rest on one of the identities and have not expired, newest first, at most 100."""
+        found: dict[str, KnownSession] = {}
+        query = (
+            "SELECT record FROM sessions JOIN identities ON session = id "
+            "WHERE type = ? AND identity = ? AND expires > ? ORDER BY expires DESC LIMIT ?"
+        )
+        for number, identity in identities:
+            for row in self._read(query, (number, identity, now, LISTED)):
+                known = _decode(row[0])
+                found[known.id] = known
+        return sorted(found.values(), key=lambda known: (-known.issued_at, known.id))[:LISTED]
+
+    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[bytes]]:
+        if self._writer.failure is not None:
+            raise self._writer.failure
+        try:
+            return self._reader.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._writer.fail(error) from None
+
+
+def _decode(record: bytes) -> KnownSession:
+    return msgspec.msgpack.decode(record, type=KnownSession)
