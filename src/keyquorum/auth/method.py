@@ -104,7 +104,6 @@ class Context:
     """
 
     now: int
-    block_time: int = 0
     domains: frozenset[str] = frozenset({"localhost"})
     call: Callable[[str, bytes, At], Awaitable[bytes]] = no_chain
     code: Callable[[str, At], Awaitable[bytes]] = no_chain
@@ -113,6 +112,7 @@ class Context:
     conceal: Callable[[int, bytes], bytes] = no_secret
     settings: Any = None
     committee: Committee = Committee()
+    block_time: int = 0
 
     def for_method(self, settings: object) -> Context:
         """Return the same context with one method's settings."""
