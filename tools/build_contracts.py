@@ -20,13 +20,19 @@ ROOT = Path(__file__).resolve().parent.parent
 CONTRACTS = ROOT / "contracts"
 SHIPPED = ROOT / "src" / "keyquorum" / "chain" / "artifacts"
 FOR_TESTS = ROOT / "tests" / "contracts" / "artifacts"
+PROBE_SOURCE = "src/SignatureProbe.sol"
+# Login methods know nothing of chains, so the one piece of bytecode they send is theirs, not the chain package's.
+PROBE_CODE = ROOT / "src" / "keyquorum" / "auth" / "probe_code.py"
 WANTED = {
     "src/Staking.sol": SHIPPED,
     "src/PubkeyRouter.sol": SHIPPED,
     "src/PKPNFT.sol": SHIPPED,
     "src/PKPPermissions.sol": SHIPPED,
     "src/PKPHelper.sol": SHIPPED,
+    "src/Sessions.sol": SHIPPED,
     "test/Puppet.sol": FOR_TESTS,
+    "test/TestWallet.sol": FOR_TESTS,
+    "test/TestWalletFactory.sol": FOR_TESTS,
 }
 SETTINGS = {
     "evmVersion": "cancun",
@@ -80,10 +86,12 @@ def compile_all() -> dict[Path, str]:
     complaints = [error["formattedMessage"] for error in output.get("errors", []) if concerns_us(error)]
     if complaints:
         raise BuildError("\n".join(complaints))
-    return {
-        folder / f"{Path(source).stem}.json": artifact(Path(source).stem, output["contracts"][source])
+    compiled = output["contracts"]
+    artifacts = {
+        folder / f"{Path(source).stem}.json": artifact(Path(source).stem, compiled[source])
         for source, folder in WANTED.items()
     }
+    return artifacts | {PROBE_CODE: probe_module(compiled[PROBE_SOURCE]["SignatureProbe"])}
 
 
 def concerns_us(error: dict[str, Any]) -> bool:
@@ -104,6 +112,23 @@ def artifact(name: str, contracts: dict[str, Any]) -> str:
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
+def probe_module(contract: dict[str, Any]) -> str:
+    """Return the Python module that holds the probe's init code."""
+    code = contract["evm"]["bytecode"]["object"]
+    lines = "".join(f'    "{code[at : at + 96]}"\n' for at in range(0, len(code), 96))
+    return f'''"""Init code of `contracts/src/SignatureProbe.sol`; written by `tools/build_contracts.py`.
+
+Followed by the ABI-encoded arguments (address signer, bytes32 digest, address factory, bytes factoryCall, bytes
+signature) it is the data of an `eth_call` without destination, which answers with one word: 0x1626ba7e and 28 zero
+bytes if the wallet at `signer` accepts the signature (ERC-1271, ERC-6492), 32 zero bytes if not. `factory` is called
+only if there is no code at `signer` and `factoryCall` is not empty.
+"""
+
+PROBE_CODE = bytes.fromhex(
+{lines})
+'''
+
+
 def differences(artifacts: dict[Path, str]) -> list[str]:
     """Name the committed artifacts that are not what the sources give."""
     return [
@@ -111,6 +136,11 @@ def differences(artifacts: dict[Path, str]) -> list[str]:
         for path, content in artifacts.items()
         if not path.exists() or path.read_text() != content
     ]
+
+
+def sizes(content: str) -> tuple[int, str]:
+    """Return how much code an artifact deploys, and the unit."""
+    return (len(json.loads(content)["deployedBytecode"]) - 2) // 2, "bytes"
 
 
 def main(arguments: list[str]) -> int:
@@ -131,8 +161,7 @@ def main(arguments: list[str]) -> int:
     for path, content in artifacts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-        size = (len(json.loads(content)["deployedBytecode"]) - 2) // 2
-        print(f"{path.relative_to(ROOT)}  {size} bytes")
+        print(path.relative_to(ROOT), *sizes(content) if path.suffix == ".json" else ())
     return 0
 
 

@@ -11,11 +11,17 @@ import {Base64} from "@openzeppelin/contracts/utils/Base64.sol";
 import {Strings} from "@openzeppelin/contracts/utils/Strings.sol";
 import {PubkeyRouter} from "./PubkeyRouter.sol";
 
+/// @dev What PKPNFT asks of PKPPermissions, which imports this file.
+interface IMoves {
+    function checkMove(uint256 tokenId, uint64 grantEpoch, address to) external view;
+}
+
 /// @title PKPNFT: who controls a key
 /// @notice One token for each programmable key pair; its id is keccak256 of the 65-byte public key. Minting takes the
 /// oldest key of the pool, so whoever comes first gets a key that nobody has seen used, and loses nothing to others.
 /// @dev Every change of owner, burning included, adds one to the token's grant epoch. PKPPermissions files each grant
-/// under the epoch in which it was made, so a former owner's grants are void in the same transaction at no cost.
+/// under the epoch in which it was made, so a former owner's grants are void in the same transaction at no cost. A token
+/// whose owner has given it a delay moves only to whom he has announced there, and only after the wait.
 contract PKPNFT is ERC721Enumerable, ERC721Burnable, Ownable2Step {
     uint256 private constant KEY_TYPE_SECP256K1 = 2;
 
@@ -136,6 +142,7 @@ contract PKPNFT is ERC721Enumerable, ERC721Burnable, Ownable2Step {
         override(ERC721, ERC721Enumerable)
         returns (address)
     {
+        if (_ownerOf(tokenId) != address(0)) IMoves(permissions).checkMove(tokenId, _grantEpoch[tokenId], to);
         ++_grantEpoch[tokenId];
         return super._update(to, tokenId, auth);
     }

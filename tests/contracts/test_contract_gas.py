@@ -41,6 +41,10 @@ def measure() -> dict[str, int]:
     figures["mintNextAndTransfer, no grants"] = send(
         "mintNextAndTransfer", 2, world.third.address, [], [], [], [], False, account=world.user
     ).gas_used
+    for count in (1, 16):
+        logins = [(GOOGLE, keccak(bytes([count, i])), b"", [1, 6], bytes(32)) for i in range(count)]
+        figures[f"mintForLogins, {count} new"] = send("mintForLogins", logins, account=world.other).gas_used
+    figures["mintForLogins, 16 known"] = send("mintForLogins", logins, account=world.other).gas_used
     figures["addPermittedAddress, one scope"] = world.permissions.send(
         "addPermittedAddress", token, world.other.address, [1], account=world.user
     ).gas_used
@@ -88,7 +92,7 @@ def test_every_step_of_setting_up_a_network_fits_into_one_transaction():
     chain.send = lambda *a, **k: (spent.append((receipt := send(*a, **k)).gas_used), receipt)[1]  # type: ignore[method-assign]
     World(chain, pool=64)
     assert max(spent) < LARGEST_TRANSACTION
-    assert len(spent) == 5 + 4 + 1 + 4 + 1
+    assert len(spent) == 6 + 4 + 1 + 4 + 1
 
 
 def test_what_is_deployed_is_what_the_artifact_says():

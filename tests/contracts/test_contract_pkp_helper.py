@@ -213,20 +213,22 @@ def test_the_mint_is_closed_before_the_receiver_is_told(world):
 # -------------------------------------------------------------------------------------------------------------- wiring
 
 
-REFERENCES = [(n, i) for n, count in (("PubkeyRouter", 2), ("PKPNFT", 4), ("PKPPermissions", 3)) for i in range(count)]
+COUNTS = {"PubkeyRouter": 2, "PKPNFT": 4, "Sessions": 2, "PKPPermissions": 4}
+REFERENCES = [(name, i) for name, count in COUNTS.items() for i in range(count)]
 
 
 @pytest.mark.parametrize(("wrong", "argument"), [*REFERENCES, ("none", 0)])
 def test_contracts_that_do_not_name_each_other_get_no_helper(world, reverts, wrong, argument):
     """Deploy the circle once more with one reference pointing at the contracts of another network."""
     account, elsewhere = world.third, world.deployment.contracts
-    order = ("PubkeyRouter", "PKPNFT", "PKPPermissions", "PKPHelper")
+    order = ("PubkeyRouter", "PKPNFT", "Sessions", "PKPPermissions", "PKPHelper")
     nonce = world.chain.nonce(account.address)
     at = {name: contract_address(account.address, nonce + i) for i, name in enumerate(order)}
     references = {
         "PubkeyRouter": ["Staking", "PKPNFT"],
         "PKPNFT": ["owner", "PubkeyRouter", "PKPPermissions", "PKPHelper"],
-        "PKPPermissions": ["PKPNFT", "PubkeyRouter", "PKPHelper"],
+        "Sessions": ["PKPNFT", "PubkeyRouter"],
+        "PKPPermissions": ["PKPNFT", "PubkeyRouter", "PKPHelper", "Sessions"],
         "PKPHelper": ["PKPNFT", "PKPPermissions"],
     }
     known = {"Staking": elsewhere["Staking"], "owner": account.address} | at
@@ -247,12 +249,14 @@ def test_all_contracts_name_each_other(world):
     named = {
         world.router: ("staking", "pkpNft"),
         world.nft: ("router", "permissions", "helper"),
-        world.permissions: ("pkpNft", "router", "helper"),
+        world.permissions: ("pkpNft", "router", "helper", "sessions"),
+        world.sessions: ("pkpNft", "router"),
         world.helper: ("pkpNft", "permissions"),
     }
     at = {"staking": world.staking, "router": world.router, "pkpNft": world.nft} | {
         "permissions": world.permissions,
         "helper": world.helper,
+        "sessions": world.sessions,
     }
     for contract, partners in named.items():
         for partner in partners:

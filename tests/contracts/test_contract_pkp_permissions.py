@@ -220,6 +220,9 @@ WRITES = {
     "removePermittedAction": lambda t, a: (t, CID),
     "addPermittedAddress": lambda t, a: (t, a, [1]),
     "removePermittedAddress": lambda t, a: (t, a),
+    "setDelay": lambda t, a: (t, 60),
+    "announceTransfer": lambda t, a: (t, a),
+    "cancelPendingChange": lambda t, a: (t, 1),
     "batchAddRemoveAuthMethods": lambda t, a: (t, [GOOGLE], [PASSKEY], [b""], [[1]], [], []),
 }
 
@@ -249,7 +252,7 @@ def test_the_list_of_writes_is_complete(world):
         for entry in world.permissions.interface.abi
         if entry["type"] == "function" and entry["stateMutability"] not in views
     }
-    assert functions == set(WRITES) | {"grantAtMint"}
+    assert functions == set(WRITES) | {"grantAtMint", "execute"}
 
 
 def test_nobody_but_the_helper_grants_at_mint(world, token, reverts):

@@ -100,7 +100,7 @@ class World:
         sender = ChainSender(chain, self.governor)
         entries = [node_entry(i + 1) for i in range(NODE_COUNT)]
         self.deployment: Deployment = asyncio.run(deploy(sender, entries))  # type: ignore[arg-type]
-        self.staking, self.router, self.nft, self.permissions, self.helper = (
+        self.staking, self.router, self.nft, self.sessions, self.permissions, self.helper = (
             Bound(chain, address, interface(name)) for name, address in self.deployment.contracts.items()
         )
         self.next_secret = 1000
@@ -152,7 +152,7 @@ class World:
 
     def event_names(self, receipt: Receipt) -> list[str]:
         """The receipt's events in order, whichever contract wrote them."""
-        contracts = (self.staking, self.router, self.nft, self.permissions)
+        contracts = (self.staking, self.router, self.nft, self.sessions, self.permissions, self.helper)
         decoders = {contract.address.lower(): contract.interface for contract in contracts}
         events = [decoders[log["address"].lower()].decode_event(log) for log in receipt.logs]
         return [event["event"] for event in events if event]

@@ -26,7 +26,8 @@ from eth_hash.auto import keccak
 from keyquorum.chain import rpc as chain_rpc
 from keyquorum.chain.account import checksum
 
-CONTRACT_NAMES = ("Staking", "PubkeyRouter", "PKPNFT", "PKPPermissions", "PKPHelper")
+CONTRACT_NAMES = ("Staking", "PubkeyRouter", "PKPNFT", "Sessions", "PKPPermissions", "PKPHelper")
+REVOCATION_TYPE = keccak(b"keyquorum.revocation.v1")
 KEY_BATCH_TYPE = keccak(b"keyquorum.key-batch.v1")
 
 Abi = list[dict[str, Any]]
@@ -72,6 +73,36 @@ def key_batch_digest(chain_id: int, router: str, epoch: int, batch: int, public_
 def address_method_id(address: str) -> bytes:
     """Return the id bytes of an ADDRESS authentication method (type 1): the 20 bytes."""
     return bytes.fromhex(checksum(address)[2:])
+
+
+def revocation_digest(chain_id: int, contract: str, what: bytes, before: int) -> bytes:
+    """Return what the network key signs to revoke `what` (a mark, 32 bytes) issued until `before` (seconds since 1970).
+
+    `contract` is the address of `Sessions`; the same as its `revocationDigest`.
+    """
+    types = ("bytes32", "uint256", "address", "bytes32", "uint64")
+    return keccak(abi_encode(types, (REVOCATION_TYPE, chain_id, contract, _word(what), before)))
+
+
+def session_mark(jti: bytes) -> bytes:
+    """Return the mark of one certificate, whose name `jti` has 32 bytes: `Sessions.sessionMark`."""
+    return keccak(abi_encode(("string", "bytes32"), ("session", _word(jti))))
+
+
+def identity_mark(type_number: int, identity: bytes) -> bytes:
+    """Return the mark of whoever has proven this identity: `Sessions.identityMark`."""
+    return keccak(abi_encode(("string", "uint256", "bytes"), ("identity", type_number, identity)))
+
+
+def key_mark(token: int) -> bytes:
+    """Return the mark of a key by its token id: `Sessions.keyMark`."""
+    return keccak(abi_encode(("string", "uint256"), ("key", token)))
+
+
+def _word(value: bytes) -> bytes:
+    if len(value) != 32:
+        raise ValueError("32 bytes are needed")
+    return bytes(value)
 
 
 def _uncompressed(public_key: bytes) -> bytes:

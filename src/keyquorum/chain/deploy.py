@@ -108,7 +108,8 @@ async def deploy(
         "Staking": (sender.address,),
         "PubkeyRouter": (at["Staking"], at["PKPNFT"]),
         "PKPNFT": (sender.address, at["PubkeyRouter"], at["PKPPermissions"], at["PKPHelper"]),
-        "PKPPermissions": (at["PKPNFT"], at["PubkeyRouter"], at["PKPHelper"]),
+        "Sessions": (at["PKPNFT"], at["PubkeyRouter"]),
+        "PKPPermissions": (at["PKPNFT"], at["PubkeyRouter"], at["PKPHelper"], at["Sessions"]),
         "PKPHelper": (at["PKPNFT"], at["PKPPermissions"]),
     }
     blocks = []

@@ -223,6 +223,10 @@ class Rpc:
         except ValueError:
             raise RpcUnreachable(f"{self.name} answered eth_call without bytes") from None
 
+    async def probe(self, init_code: bytes, block: int | str = "latest") -> bytes:
+        """Return what `init_code` returns when run as a constructor that is never deployed (at most 24,576 bytes)."""
+        return await self.eth_call(None, init_code, block)
+
     async def get_logs(
         self,
         address: str | Sequence[str] | None = None,

@@ -162,6 +162,7 @@ class ChainView:
         )
         self._bind("PKPPermissions", permissions)
         self._bind("PKPHelper", helper)
+        self._bind("Sessions", await self.ask(self.contract("PKPPermissions"), "sessions"))
         addresses = {name: self.contract(name).address for name in CONTRACT_NAMES}
         return Facts(self.network.id, chain_id, addresses, committee, Point.from_bytes_checked(key) if key else None)
 

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
+import {Change, ChangeKind, PendingChanges} from "./PendingChanges.sol";
+import {PermissionStore} from "./PermissionStore.sol";
+import {PKPNFT} from "./PKPNFT.sol";
+import {PubkeyRouter} from "./PubkeyRouter.sol";
+
+/// @title PermissionViews: what may be done with a key at this block's time
+/// @dev Only what is active counts; what still waits is in `getPendingChanges` and nowhere else.
+abstract contract PermissionViews is PermissionStore {
+    using EnumerableSet for EnumerableSet.UintSet;
+    using PendingChanges for Change;
+
+    /// @dev `authMethodType`, `id`, `userPubkey` and `scopes` (bits) are set for methods and scopes, `delay` (seconds) for
+    /// a lower delay, `to` (0: burning) for a transfer, which is listed until it may no longer be made.
+    struct PendingChange {
+        uint256 changeId;
+        ChangeKind kind;
+        uint256 activeAt;
+        uint256 authMethodType;
+        bytes id;
+        bytes userPubkey;
+        uint256 scopes;
+        uint256 delay;
+        address to;
+    }
+
+    PubkeyRouter public immutable router;
+
+    error TransferNotAnnounced(uint256 tokenId, address to);
+
+    constructor(PKPNFT pkpNft_, PubkeyRouter router_) PermissionStore(pkpNft_) {
+        router = router_;
+    }
+
+    /// @notice All that a node needs to judge one request, in one call. Never reverts.
+    /// @return owner 0 if the token does not exist
+    /// @return permitted Whether the present owner has permitted the method
+    /// @return scopes Bit s is set if the method has been granted scope s
+    /// @return grantEpoch Changes whenever the owner changes; 0 if the token was never minted
+    /// @return pubkey 65 bytes, or empty if the network has not certified such a key
+    function authorisation(uint256 tokenId, uint256 authMethodType, bytes calldata id)
+        external
+        view
+        returns (address owner, bool permitted, uint256 scopes, uint64 grantEpoch, bytes memory pubkey)
+    {
+        (owner, grantEpoch) = pkpNft.ownership(tokenId);
+        Grants storage grants = _grants[tokenId][grantEpoch];
+        if (owner != address(0)) {
+            (permitted, scopes) = _granted(grants, _waiting(grants), getAuthMethodId(authMethodType, id));
+        }
+        pubkey = router.getPubkey(tokenId);
+    }
+
+    // --------------------------------------------------------------------------------------------------------- delay
+
+    /// @notice How many seconds a loosening change of this token waits, announced now.
+    function delayOf(uint256 tokenId) external view returns (uint256) {
+        return _delay(_current(tokenId));
+    }
+
+    /// @notice What has been announced and does not count yet, and the transfer that may be made now; in no order.
+    function getPendingChanges(uint256 tokenId) external view returns (PendingChange[] memory pending) {
+        Grants storage grants = _current(tokenId);
+        Change[] memory changes = grants.changes;
+        pending = new PendingChange[](changes.length);
+        uint256 kept = 0;
+        for (uint256 i = 0; i < changes.length; ++i) {
+            if (changes[i].waits() || changes[i].isOpen()) pending[kept++] = _describe(grants, changes[i]);
+        }
+        assembly ("memory-safe") {
+            mstore(pending, kept)
+        }
+    }
+
+    /// @notice The announced transfer: receiver (0: burning), and the times between which it may be made; 0, 0, 0 for none.
+    function pendingTransfer(uint256 tokenId) external view returns (address to, uint256 activeAt, uint256 until) {
+        Change[] memory changes = _current(tokenId).changes;
+        for (uint256 i = 0; i < changes.length; ++i) {
+            if (changes[i].kind != ChangeKind.Transfer) continue;
+            if (!changes[i].waits() && !changes[i].isOpen()) continue;
+            activeAt = changes[i].activeAt;
+            return (address(uint160(changes[i].subject)), activeAt, activeAt + PendingChanges.TRANSFER_WINDOW);
+        }
+    }
+
+    /// @notice Reverts unless a token in this grant epoch may go to `to` (0: be burned) now. PKPNFT asks before it moves one.
+    function checkMove(uint256 tokenId, uint64 grantEpoch, address to) external view {
+        Grants storage grants = _grants[tokenId][grantEpoch];
+        if (_delay(grants) == 0) return;
+        Change[] memory changes = grants.changes;
+        for (uint256 i = 0; i < changes.length; ++i) {
+            if (changes[i].isOpen() && changes[i].subject == uint160(to)) return;
+        }
+        revert TransferNotAnnounced(tokenId, to);
+    }
+
+    // ------------------------------------------------------------------------------------------------------- methods
+
+    function getPermittedAuthMethods(uint256 tokenId) external view returns (AuthMethod[] memory methods) {
+        Grants storage grants = _current(tokenId);
+        uint256[] memory methodIds = _active(grants);
+        methods = new AuthMethod[](methodIds.length);
+        for (uint256 i = 0; i < methods.length; ++i) {
+            Identity storage identity = _identities[methodIds[i]];
+            methods[i] = AuthMethod(identity.authMethodType, identity.id, grants.userPubkey[methodIds[i]]);
+        }
+    }
+
+    /// @notice For each scope below `maxScopeId` (at most 256) whether the method has it.
+    function getPermittedAuthMethodScopes(
+        uint256 tokenId,
+        uint256 authMethodType,
+        bytes calldata id,
+        uint256 maxScopeId
+    ) external view returns (bool[] memory present) {
+        if (maxScopeId > 256) revert BadScope(maxScopeId);
+        (, uint256 bitmap) = _grantedNow(tokenId, getAuthMethodId(authMethodType, id));
+        present = new bool[](maxScopeId);
+        for (uint256 i = 0; i < maxScopeId; ++i) {
+            present[i] = bitmap & (1 << i) != 0;
+        }
+    }
+
+    function getPermittedActions(uint256 tokenId) external view returns (bytes[] memory) {
+        return _idsOfType(_current(tokenId), METHOD_ACTION);
+    }
+
+    /// @notice The owner, then the permitted addresses; the owner appears twice if it is permitted as well.
+    function getPermittedAddresses(uint256 tokenId) external view returns (address[] memory addresses) {
+        (address owner,) = pkpNft.ownership(tokenId);
+        if (owner == address(0)) return addresses;
+        bytes[] memory ids = _idsOfType(_current(tokenId), METHOD_ADDRESS);
+        addresses = new address[](ids.length + 1);
+        addresses[0] = owner;
+        for (uint256 i = 0; i < ids.length; ++i) {
+            addresses[i + 1] = address(bytes20(ids[i]));
+        }
+    }
+
+    function isPermittedAuthMethod(uint256 tokenId, uint256 authMethodType, bytes memory id)
+        public
+        view
+        returns (bool permitted)
+    {
+        (permitted,) = _grantedNow(tokenId, getAuthMethodId(authMethodType, id));
+    }
+
+    function isPermittedAuthMethodScopePresent(
+        uint256 tokenId,
+        uint256 authMethodType,
+        bytes calldata id,
+        uint256 scopeId
+    ) external view returns (bool) {
+        (, uint256 bitmap) = _grantedNow(tokenId, getAuthMethodId(authMethodType, id));
+        return bitmap & _bit(scopeId) != 0;
+    }
+
+    function isPermittedAction(uint256 tokenId, bytes calldata ipfsCID) external view returns (bool) {
+        return isPermittedAuthMethod(tokenId, METHOD_ACTION, ipfsCID);
+    }
+
+    /// @notice Whether the address owns the token or is permitted on it.
+    function isPermittedAddress(uint256 tokenId, address user) external view returns (bool) {
+        (address owner,) = pkpNft.ownership(tokenId);
+        if (owner != address(0) && owner == user) return true;
+        return isPermittedAuthMethod(tokenId, METHOD_ADDRESS, abi.encodePacked(user));
+    }
+
+    /// @notice The public key (a passkey's, for example) that the present owner has filed with the method.
+    /// @dev By token: one filed for all tokens would let whoever writes first choose the passkey of everybody else.
+    function getUserPubkeyForAuthMethod(uint256 tokenId, uint256 authMethodType, bytes calldata id)
+        external
+        view
+        returns (bytes memory)
+    {
+        uint256 methodId = getAuthMethodId(authMethodType, id);
+        (bool permitted,) = _grantedNow(tokenId, methodId);
+        return permitted ? _current(tokenId).userPubkey[methodId] : bytes("");
+    }
+
+    /// @notice The tokens on which a method is permitted now. Anybody can permit anybody's method on a key of their
+    /// own, so being listed proves nothing about who controls the key.
+    function getTokenIdsForAuthMethod(uint256 authMethodType, bytes calldata id)
+        public
+        view
+        returns (uint256[] memory tokenIds)
+    {
+        uint256 methodId = getAuthMethodId(authMethodType, id);
+        tokenIds = _tokensOf[methodId].values();
+        uint256 kept = 0;
+        for (uint256 i = 0; i < tokenIds.length; ++i) {
+            (bool permitted,) = _grantedNow(tokenIds[i], methodId);
+            if (permitted) tokenIds[kept++] = tokenIds[i];
+        }
+        assembly ("memory-safe") {
+            mstore(tokenIds, kept)
+        }
+    }
+
+    function getPKPPubKeysByAuthMethod(uint256 authMethodType, bytes calldata id)
+        external
+        view
+        returns (bytes[] memory pubkeys)
+    {
+        uint256[] memory tokenIds = getTokenIdsForAuthMethod(authMethodType, id);
+        pubkeys = new bytes[](tokenIds.length);
+        for (uint256 i = 0; i < tokenIds.length; ++i) {
+            pubkeys[i] = router.getPubkey(tokenIds[i]);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ internals
+
+    function _grantedNow(uint256 tokenId, uint256 methodId) private view returns (bool permitted, uint256 scopes) {
+        Grants storage grants = _current(tokenId);
+        return _granted(grants, _waiting(grants), methodId);
+    }
+
+    function _active(Grants storage grants) private view returns (uint256[] memory methodIds) {
+        Change[] memory waiting = _waiting(grants);
+        methodIds = grants.methods.values();
+        uint256 kept = 0;
+        for (uint256 i = 0; i < methodIds.length; ++i) {
+            (bool permitted,) = _granted(grants, waiting, methodIds[i]);
+            if (permitted) methodIds[kept++] = methodIds[i];
+        }
+        assembly ("memory-safe") {
+            mstore(methodIds, kept)
+        }
+    }
+
+    function _idsOfType(Grants storage grants, uint256 authMethodType) private view returns (bytes[] memory ids) {
+        uint256[] memory methodIds = _active(grants);
+        ids = new bytes[](methodIds.length);
+        uint256 kept = 0;
+        for (uint256 i = 0; i < methodIds.length; ++i) {
+            Identity storage identity = _identities[methodIds[i]];
+            if (identity.authMethodType == authMethodType) ids[kept++] = identity.id;
+        }
+        assembly ("memory-safe") {
+            mstore(ids, kept)
+        }
+    }
+
+    function _describe(Grants storage grants, Change memory change) private view returns (PendingChange memory shown) {
+        (shown.changeId, shown.kind, shown.activeAt) = (change.id, change.kind, change.activeAt);
+        if (change.kind == ChangeKind.LowerDelay) {
+            shown.delay = change.subject;
+        } else if (change.kind == ChangeKind.Transfer) {
+            shown.to = address(uint160(change.subject));
+        } else {
+            Identity storage method = _identities[change.subject];
+            (shown.authMethodType, shown.id) = (method.authMethodType, method.id);
+            shown.userPubkey = grants.userPubkey[change.subject];
+            shown.scopes = change.kind == ChangeKind.AddScope ? 1 << change.scopeId : grants.scopes[change.subject];
+        }
+    }
+}
