@@ -56,6 +56,8 @@ def test_secret_and_public_multiples_agree(k: int) -> None:
     base = generator_times(77)
     product = base.times_public(k)
     assert product == generator_times(77 * k % Q)
+    assert base.times_secret(k) == product
+    assert base.times_secret(k).to_bytes() == product.to_bytes()
     assert base.shared_digest(k) == product.digest() == hashlib.sha256(product.to_compressed()).digest()
 
 

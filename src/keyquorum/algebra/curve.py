@@ -1,7 +1,7 @@
 """Points of secp256k1, always through libsecp256k1: no point is ever computed with Python integers.
 
 A `Point` is never the point at infinity: whatever would yield it raises `PointAtInfinity`. Functions that
-multiply by a *secret* use the library's constant-time paths (`generator_times`, `shared_digest`); the
+multiply by a *secret* use the library's constant-time paths (`generator_times`, `times_secret`, `shared_digest`); the
 variable-time path says `public` in its name. coincurve bundles the library; we call its C functions through
 coincurve's own cffi module, which is private, so the version is pinned.
 """
@@ -26,6 +26,7 @@ _CTX = GLOBAL_CONTEXT.ctx
 _PUBKEY = ffi.typeof("secp256k1_pubkey *")
 _UNCOMPRESSED = ffi.typeof(f"unsigned char[{POINT_BYTES}]")
 _DIGEST = ffi.typeof("unsigned char[32]")
+_COORDINATES = ffi.typeof("unsigned char[64]")
 _SIZE = ffi.typeof("size_t *")
 _NO_HASH = _NO_DATA = ffi.NULL
 
@@ -113,6 +114,15 @@ class Point:
         lib.secp256k1_ec_pubkey_tweak_mul(_CTX, raw, to_bytes(scalar % Q))
         return Point(raw)
 
+    def times_secret(self, secret: int) -> Point:
+        """Return secret x self in constant time: what `secp256k1_ecdh` computes, before it is hashed."""
+        if secret % Q == 0:
+            raise PointAtInfinity("0 x point")
+        out = ffi.new(_COORDINATES)
+        lib.secp256k1_ecdh(_CTX, out, self._raw, to_bytes(secret), _coordinates, _NO_DATA)
+        data = b"\x04" + bytes(ffi.buffer(out))
+        return Point(_parse(data), data)
+
     def shared_digest(self, secret: int) -> bytes:
         """Return SHA-256 of the compressed point secret x self, in constant time (`secp256k1_ecdh`)."""
         if secret % Q == 0:
@@ -124,6 +134,18 @@ class Point:
     def digest(self) -> bytes:
         """Return SHA-256 of the compressed point: what `shared_digest` of the same point gives."""
         return hashlib.sha256(self.to_compressed()).digest()
+
+
+def _copy_coordinates(out: object, x: object, y: object, _: object) -> int:
+    ffi.memmove(out, x, 32)
+    ffi.memmove(out + 32, y, 32)  # type: ignore[operator]
+    return 1
+
+
+# secp256k1_ecdh lets its caller hash the product; this "hash" is the product itself.
+_coordinates = ffi.callback(
+    "int(unsigned char *, unsigned char *, unsigned char *, void *)", _copy_coordinates, error=0
+)
 
 
 def _parse(data: bytes) -> object:

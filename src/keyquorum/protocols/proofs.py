@@ -1,8 +1,9 @@
-"""Schnorr proofs of knowledge of a discrete logarithm, made non-interactive by hashing (Fiat-Shamir).
+"""Schnorr proofs of knowledge of a discrete logarithm, and of two being equal, made non-interactive by hashing.
 
-Sources: Schnorr 1989; the strong form of Fiat-Shamir, where statement and context are hashed too (Bernhard, Pereira,
-Warinschi, ePrint 2016/771). `context` is whatever ties the proof to one use: session, prover, index. A proof copied
-from another party, session or row has another challenge and does not verify. spec/proofs.md
+Sources: Schnorr 1989; Chaum and Pedersen 1992 for two equal logarithms; the strong form of Fiat-Shamir, where statement
+and context are hashed too (Bernhard, Pereira, Warinschi, ePrint 2016/771). `context` is whatever ties the proof to one
+use: session, prover, index. A proof copied from another party, session or row has another challenge and does not
+verify. spec/proofs.md
 """
 
 from __future__ import annotations
@@ -50,3 +51,42 @@ def verify(X: Point, proof: Proof, *context: Hashable) -> bool:
 def challenge(X: Point, K: Point, *context: Hashable) -> int:
     """Return the challenge: a hash of statement, first move and context, modulo q."""
     return from_bytes_wrapping(tagged_hash(Tag.SCHNORR_CHALLENGE, X.to_bytes(), K.to_bytes(), list(context)))
+
+
+@dataclass(frozen=True)
+class EqualityProof:
+    """A proof (K, L, z) that its maker knew one x with X = x G and Y = x P."""
+
+    K: Point
+    L: Point
+    z: int
+
+
+def prove_equal(rng: Rng, x: int, X: Point, P: Point, Y: Point, *context: Hashable) -> EqualityProof:
+    """Return a proof that X = `x` G and Y = `x` P for the same secret `x`, valid under this `context` only."""
+    # 3.1
+    k = random_scalar(rng)
+    K, L = generator_times(k), P.times_secret(k)
+    # 3.2
+    e = equality_challenge(X, P, Y, K, L, *context)
+    # 3.3
+    return EqualityProof(K, L, (k + e * x) % Q)
+
+
+def verify_equal(X: Point, P: Point, Y: Point, proof: EqualityProof, *context: Hashable) -> bool:
+    """Return whether `proof` shows that X and Y have the same logarithm, to G and to P, under this `context`."""
+    # 4.1
+    e = equality_challenge(X, P, Y, proof.K, proof.L, *context)
+    # 4.2
+    try:
+        to_G = generator_times(proof.z) == proof.K + X.times_public(e)
+        to_P = P.times_public(proof.z) == proof.L + Y.times_public(e)
+    except PointAtInfinity:
+        return False
+    return to_G and to_P
+
+
+def equality_challenge(X: Point, P: Point, Y: Point, K: Point, L: Point, *context: Hashable) -> int:
+    """Return the challenge: a hash of both statements, both first moves and context, modulo q."""
+    points = [point.to_bytes() for point in (X, P, Y, K, L)]
+    return from_bytes_wrapping(tagged_hash(Tag.IDENTITY_PROOF, points, list(context)))
