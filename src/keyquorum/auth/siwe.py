@@ -4,8 +4,9 @@ The message is bound to the login statement from both sides: by machine, its non
 its URI names the session key; for the person, its statement line must be exactly the sentence of `grant_line`, so a
 wallet shows what is granted and a page cannot dress a full grant up as a newsletter. Domain, chain and expiry must
 agree, and resources, which other systems read as further grants, must be absent. Ordinary accounts sign with EIP-191;
-contract wallets answer EIP-1271, and since nobody is told when their owners change, their sessions last an hour at
-most. The identity proven is (1, the 20 bytes of the address). Spec: spec/auth.md section 3.
+contract wallets answer EIP-1271, through EIP-6492 also before they are deployed, and since nobody is told when their
+owners change, their sessions last an hour at most. The identity proven is (1, the 20 bytes of the address). Spec:
+spec/auth.md section 3.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from keyquorum.auth.method import ADDRESS_TYPE, Context, Proven
 from keyquorum.auth.network import chain_id_of
 from keyquorum.auth.scopes import WORDS, Scope
 from keyquorum.auth.siwe_message import SiweMessage, from_time, to_time
-from keyquorum.auth.statement import ALL_KEYS, CLOCK_SKEW, MAX_SESSION, Statement
+from keyquorum.auth.statement import ALL_KEYS, Statement
+from keyquorum.auth.wallet_login import check_times, prove_account
 
-MAX_AGE = 20 * 60
-MAX_CONTRACT_SESSION = 3600
 _PROOF: Rules = {"message": text(siwe_message.MAX_CHARACTERS), "signature": str}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -34,7 +34,7 @@ class Siwe:
     name = "siwe"
     type_number = ADDRESS_TYPE
     settings_type = None
-    summary = "an Ethereum account signs a Sign-In with Ethereum message (EIP-4361; EIP-191 or EIP-1271)"
+    summary = "an Ethereum account signs a Sign-In with Ethereum message (EIP-4361; EIP-191, EIP-1271 or EIP-6492)"
     proof_schema: Mapping[str, object] = {
         "type": "object",
         "required": ["message", "signature"],
@@ -54,15 +54,9 @@ class Siwe:
         _check_origin(message, context)
         _check_grant(message, challenge)
         issued_at = _check_times(message, challenge, context.now)
-        # 3.5, 3.6
-        by_contract = await wallet_signature.check(message.address, fields["message"].encode(), signature, context)
-        if by_contract and challenge.expires - issued_at > MAX_CONTRACT_SESSION:
-            raise AuthError(
-                "session_too_long",
-                "a contract wallet's session lasts at most one hour",
-                "log in again with an expiry within one hour of the issued-at time",
-            )
-        return Proven(ADDRESS_TYPE, message.address, issued_at)
+        # 3.5, 3.6, 3.7
+        digest = wallet_signature.message_hash(fields["message"].encode())
+        return await prove_account(message.address, digest, signature, issued_at, challenge, context)
 
 
 METHOD = Siwe()
@@ -146,18 +140,5 @@ def _check_times(message: SiweMessage, statement: Statement, now: int) -> int:
         raise AuthError("wrong_expiry", "the message's expiration time is not the statement's", _REBUILD)
     issued_at, _ = from_time(message.issued_at)
     not_before = issued_at if message.not_before is None else from_time(message.not_before)[0]
-    if max(issued_at, not_before) > now + CLOCK_SKEW:
-        raise AuthError(
-            "clock_skew",
-            f"the message is from the future: {max(issued_at, not_before) - now} s ahead of this node's clock",
-            f"set your clock; {CLOCK_SKEW} s of difference are tolerated",
-        )
-    if issued_at < now - MAX_AGE - CLOCK_SKEW:
-        raise AuthError(
-            "login_too_old",
-            f"the message was made {now - issued_at} s before this node's time",
-            f"log in again, and send the signature within {MAX_AGE // 60} minutes; check your clock",
-        )
-    if not 0 < statement.expires - issued_at <= MAX_SESSION:
-        raise AuthError("session_too_long", "from issued-at to expiry it is more than 24 hours", "ask for less")
+    check_times(issued_at, not_before, statement, now)
     return issued_at
