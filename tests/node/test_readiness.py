@@ -28,6 +28,7 @@ def made() -> Any:
         links=links,
         pools=SimpleNamespace(available=lambda: stock, counts=Counter(frames_dropped=3)),  # type: ignore[arg-type]
         runner=SimpleNamespace(active=0, dropped=0),  # type: ignore[arg-type]
+        identity_secret=SimpleNamespace(ready=True, refused=set()),  # type: ignore[arg-type]
         membership=SimpleNamespace(members=dict.fromkeys((1, 2, 3, 4)), threshold=3, epoch=1),  # type: ignore[arg-type]
     )
     status.metrics, status.stock, status.quarantined, status.other = Metrics(), stock, [], "setup"
@@ -94,3 +95,12 @@ def test_the_metrics_show_links_quarantines_and_what_the_parts_count() -> None:
     assert metric(node, 'events_total{event="setups_failed",part="links"}') == 1
     node.mesh.counts["malformed"] += 1
     assert metric(node, 'events_total{event="malformed",part="mesh"}') == 3
+
+
+def test_a_node_without_the_identity_secret_is_not_ready_and_says_whose_part_was_wrong() -> None:
+    node = made()
+    node.identity_secret.ready = False
+    assert node.not_ready_because() == ["the identity secret is not complete yet"]
+    node.identity_secret.refused = {4, 2}
+    (reason,) = node.not_ready_because()
+    assert "wrong part: [2, 4]" in reason

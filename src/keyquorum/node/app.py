@@ -28,6 +28,7 @@ from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
 from keyquorum.node.http_server import HttpServer
 from keyquorum.node.identity import Identity
+from keyquorum.node.identity_secret import IdentitySecret
 from keyquorum.node.keys import Keys
 from keyquorum.node.links import Links
 from keyquorum.node.mesh import Mesh, Peer
@@ -163,9 +164,13 @@ class Node:
             self.me, self._view, self._keys, self._runner, self.signing, self._notify,
             Sender(Rpc(config.chain.rpc[0]), identity.chain_key), self._rng, config.minting.batch, config.minting.low,
         )  # fmt: skip
+        self.identity_secret = IdentitySecret(self.me, self._keys, self._notify, self._mesh.is_up, self._rng)
+        self.identity_secret.blame = self.metrics.observe_blame
+        self._mesh.on_up.append(self.identity_secret.link_up)
         self.status = Status(
-            self.me, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner
-        )
+            self.me, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner,
+            self.identity_secret,
+        )  # fmt: skip
         self.status.add_gauges(self.metrics)
 
     async def _start_api(self) -> None:
@@ -191,6 +196,7 @@ class Node:
     async def _look(self) -> None:
         await self._view.refresh()
         self._take_membership(await self._view.membership())
+        self.identity_secret.tick(await self._view.network_key())
 
     def _take_membership(self, membership: Membership) -> None:
         if self.me not in membership.members or not membership.epoch:
@@ -213,7 +219,9 @@ class Node:
         return self._mesh.send(peer, wire.Notice(topic, reference, payload))
 
     def _notice(self, peer: int, frame: wire.Notice) -> None:
-        self._minting.on_notice(peer, frame.topic, frame.reference, frame.payload)
+        notice = (peer, frame.topic, frame.reference, frame.payload)
+        if not self.identity_secret.on_notice(*notice, self._membership):
+            self._minting.on_notice(*notice)
 
     def _boot(self, party: int) -> bytes:
         return self._mesh.boot_id if party == self.me else self._mesh.boot_ids.get(party, b"")

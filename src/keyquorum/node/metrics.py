@@ -28,7 +28,11 @@ class Metrics:
         self.runs.labels(protocol, type(error).__name__ if error else "done").inc()
         self.seconds.labels(protocol).observe(seconds)
         for party in error.culprits if isinstance(error, Blame) else ():
-            self.blames.labels(str(party)).inc()
+            self.observe_blame(party)
+
+    def observe_blame(self, party: int) -> None:
+        """Count a failed check of what `party` sent."""
+        self.blames.labels(str(party)).inc()
 
     def _counter(self, name: str, text: str, labels: list[str]) -> Counter:
         return Counter(f"keyquorum_{name}", text, labels, registry=self.registry)

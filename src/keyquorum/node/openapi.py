@@ -82,6 +82,7 @@ def _schemas() -> Schema:
                 "nodes": {"type": "array", "items": node},
                 "network_key": {"oneOf": [_HEX, {"type": "null"}]},
                 "methods": {"type": "array", "items": _TEXT},
+                "identity_secret": {"type": "boolean"},
                 "ready": {"type": "boolean"},
                 "version": _TEXT,
             }

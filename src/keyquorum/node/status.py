@@ -17,6 +17,7 @@ from keyquorum import __version__
 from keyquorum.auth.method import methods
 from keyquorum.node import api
 from keyquorum.node.chain_view import MAX_AGE, ChainView, Membership
+from keyquorum.node.identity_secret import IdentitySecret
 from keyquorum.node.keys import Keys
 from keyquorum.node.links import Links
 from keyquorum.node.mesh import Mesh
@@ -39,6 +40,7 @@ class Status:
     links: Links
     pools: Pools
     runner: Runner
+    identity_secret: IdentitySecret
     membership: Membership | None = None
 
     async def network(self) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class Status:
             "nodes": nodes,
             "network_key": "0x" + key.to_bytes().hex() if key else None,
             "methods": sorted(methods()),
+            "identity_secret": self.identity_secret.ready,
             "ready": not self.not_ready_because(),
             "version": __version__,
         }
@@ -88,7 +91,13 @@ class Status:
             reasons.append("no key is active yet")
         elif self._all_shares_quarantined():
             reasons.append("every active key share is in quarantine: see `keyquorum node check`")
+        elif not self.identity_secret.ready:
+            reasons.append("the identity secret is not complete yet" + self._refused_parts())
         return reasons
+
+    def _refused_parts(self) -> str:
+        refused = sorted(self.identity_secret.refused)
+        return f"; parties that sent a wrong part: {refused}" if refused else ""
 
     def _too_few_peers(self, membership: Membership) -> list[str]:
         needed = membership.threshold - 1
