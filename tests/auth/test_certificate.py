@@ -283,3 +283,14 @@ def test_a_second_method_joins_only_the_same_session_key(world: Any, refused: Ca
 def test_scopes_may_be_narrowed_to_what_anything_implies(world: Any) -> None:
     old = world.certificate(replace(world.statement, scopes=(1,)))
     assert certificate.step_up(old, replace(world.statement, scopes=(2, 4)), Proven(3, b"passkey"))
+
+
+def test_a_step_up_is_the_same_session_so_that_nobody_outruns_a_revocation(world: Any) -> None:
+    old = world.certificate(replace(world.statement, scopes=(2, 3)))
+    later = replace(world.statement, scopes=(2,), nonce="cd" * 16)
+    proven = certificate.step_up(old, later, Proven(3, b"passkey", world.now + 30))
+    token = world.certify(certificate.certificate_input(later, proven, old))
+    new = certificate.verify(token, world.network, world.network_key, world.now)
+    assert (new.id, new.issued_at) == (old.id, old.issued_at)
+    assert new.methods == (Proven(1, world.address), Proven(3, b"passkey"))
+    assert certificate.certificate_input(later, proven) != certificate.certificate_input(later, proven, old)

@@ -100,11 +100,13 @@ class Certificate:
             raise AuthError("certificate_expired", "the session has expired", "log in again")
 
 
-def certificate_input(statement: Statement, proven: Iterable[Proven]) -> bytes:
+def certificate_input(statement: Statement, proven: Iterable[Proven], old: Certificate | None = None) -> bytes:
     """Return header.payload for a proven statement: the same bytes on every node (spec/auth.md, step 4.1).
 
-    `proven` is one identity or several, in any order. The issue time is the latest that a proof states. Raises
-    `ValueError` when nothing was proven or an identity is named twice.
+    `proven` is one identity or several, in any order. The issue time is the latest that a proof states. A step-up of
+    `old` keeps its id and its issue time: it is the same session, so whatever ends that one or counts its uses holds
+    for this one, and nobody outruns a revocation by proving another identity. Raises `ValueError` when nothing was
+    proven or an identity is named twice.
     """
     found = sorted(proven)
     if not 1 <= len(found) <= MAX_METHODS or len(set(found)) != len(found):
@@ -114,9 +116,9 @@ def certificate_input(statement: Statement, proven: Iterable[Proven]) -> bytes:
         "iss": statement.network,
         "sub": statement.session.thumbprint,
         "cnf": {"jwk": statement.session.to_jwk()},
-        "iat": max(one.issued_at for one in found),
+        "iat": max(one.issued_at for one in found) if old is None else old.issued_at,
         "exp": statement.expires,
-        "jti": statement.challenge,
+        "jti": statement.challenge if old is None else old.id,
         "methods": [{"type": one.type, "id": to_hex(one.id)} for one in found],
         "keys": list(statement.keys),
         "scopes": list(statement.scopes),
