@@ -15,7 +15,7 @@ from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Reverted, Rpc, RpcUnreachable, Sender
-from keyquorum.node import chain_view
+from keyquorum.node import chain_quorum, chain_view
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Unusable
 from pkp_chain import PkpChain, _found_network
 
@@ -54,8 +54,14 @@ class Chain:
     def address(self, account: int) -> bytes:
         return bytes.fromhex(ACCOUNTS[account][0][2:])
 
-    async def view(self, *endpoints: Endpoint, finality: str | int = "latest", router: str | None = None) -> ChainView:
-        made = ChainView(list(endpoints) or [Endpoint(self.rpc.url)], router or self.router, finality)
+    async def view(
+        self,
+        *endpoints: Endpoint,
+        finality: str | int = "latest",
+        router: str | None = None,
+        needed: int | None = None,
+    ) -> ChainView:
+        made = ChainView(list(endpoints) or [Endpoint(self.rpc.url)], router or self.router, finality, needed)
         self.views.append(made)
         await made.open()
         return made
@@ -153,7 +159,7 @@ async def test_the_finalised_tag_is_the_chains_own_and_never_beyond_the_newest(c
     head = await view.head()
     assert head.finalised == head.newest
     for number, expected in ((hex(head.newest + 9), head.newest), (hex(2), 2), (None, 0)):
-        answer = number and {"number": number, "hash": "0x" + "11" * 32}
+        answer = number and {"number": number, "hash": "0x" + "11" * 32, "timestamp": "0x1"}
         endpoint.bend = lambda _, params, real, answer=answer: answer if params[:1] == ("finalized",) else real
         assert (await view.refresh()).finalised == expected
 
@@ -223,11 +229,9 @@ async def test_a_failed_read_is_asked_again(chain: Chain) -> None:
 
 
 async def test_a_contract_that_refuses_is_not_an_endpoint_that_fails(chain: Chain) -> None:
-    second = Endpoint(chain.rpc.url)
-    view = await chain.view(Endpoint(chain.rpc.url), second)
+    view = await chain.view(Endpoint(chain.rpc.url), Endpoint(chain.rpc.url))
     with pytest.raises(Reverted):
         await view.read("Staking", "nodeOf", ACCOUNTS[9][0])
-    assert "eth_call" not in second.calls
     staking = view.addresses["Staking"]
     assert await view.call(staking, interface("Staking").encode("nodeOf", ACCOUNTS[9][0]), newest=True) == b""
     assert int.from_bytes(await view.call(staking, interface("Staking").encode("epoch"), newest=True), "big") == 1
@@ -287,9 +291,9 @@ async def test_a_view_that_was_never_opened_is_infinitely_old() -> None:
         await view.open()
 
 
-async def test_the_second_endpoint_serves_when_the_first_does_not(chain: Chain) -> None:
+async def test_the_second_endpoint_serves_when_the_first_does_not_if_one_is_enough(chain: Chain) -> None:
     first, second = Endpoint(chain.rpc.url), Endpoint(chain.rpc.url)
-    view = await chain.view(first, second)
+    view = await chain.view(first, second, needed=1)
     first.bend = dead
     assert await view.read("Staking", "epoch") == 1
     second.bend = dead
@@ -298,9 +302,88 @@ async def test_the_second_endpoint_serves_when_the_first_does_not(chain: Chain) 
         await view.read("Staking", "threshold")
 
 
+async def test_one_endpoint_of_three_that_lies_changes_nothing(chain: Chain) -> None:
+    liar = Endpoint(chain.rpc.url)
+    view, token = await chain.view(liar, Endpoint(chain.rpc.url), Endpoint(chain.rpc.url)), await chain.mint()
+    victim = chain.address(OWNER).hex()
+
+    def owned_by_a_thief(method: str, _: Any, real: Any) -> Any:
+        return real.replace(victim, "66" * 20) if method == "eth_call" else real
+
+    liar.bend = owned_by_a_thief
+    seen = await view.authorisation(token, 1, chain.address(FRIEND), newest=True)
+    assert seen.owner == chain.address(OWNER)
+
+
+async def test_without_agreement_nothing_is_decided(chain: Chain) -> None:
+    """The honest ones are kept busy, the liar answers: exactly how others were robbed."""
+    endpoints = [Endpoint(chain.rpc.url) for _ in range(3)]
+    view = await chain.view(*endpoints)
+    for busy in endpoints[:2]:
+        busy.bend = dead
+    await chain.mine()
+    with pytest.raises(ChainUnavailable, match="2 of 3 endpoints must agree"):
+        await view.refresh()
+    endpoints[0].bend, endpoints[1].bend = (
+        None,
+        lambda method, _, real: real[:-1] + "f" if method == "eth_call" else real,
+    )
+    endpoints[2].bend = dead
+    with pytest.raises(ChainUnavailable, match="2 of 3 endpoints must agree, these do not"):
+        await view.read("Staking", "threshold")
+
+
+async def test_an_endpoint_with_blocks_of_its_own_finds_no_company(chain: Chain) -> None:
+    ahead = Endpoint(chain.rpc.url)
+    view = await chain.view(ahead, Endpoint(chain.rpc.url), Endpoint(chain.rpc.url))
+    real = await chain.rpc.block("latest")
+    ahead.bend = lambda method, _, answer: (
+        {"number": hex(2**40), "hash": "0x" + "77" * 32, "timestamp": "0x1"} if "Block" in method else answer
+    )
+    head = await view.refresh()
+    assert head.newest_hash.hex() == real["hash"][2:]
+
+
+async def test_an_endpoint_that_lags_is_not_waited_for_and_not_believed(chain: Chain) -> None:
+    lagging = Endpoint(chain.rpc.url)
+    view = await chain.view(lagging, Endpoint(chain.rpc.url), Endpoint(chain.rpc.url))
+    old = await chain.rpc.block("latest")
+    lagging.bend = lambda method, params, real: old if params[:1] == ("latest",) else real
+    for _ in range(3):
+        await chain.mine()
+        newest = await chain.rpc.block("latest")
+        assert (await view.refresh()).newest_hash.hex() == newest["hash"][2:]
+
+
+async def test_an_endpoint_that_hangs_is_not_waited_for_again_for_a_while(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_quorum, "PATIENCE", 0.01)
+    hangs = Endpoint(chain.rpc.url)
+    view = await chain.view(hangs, Endpoint(chain.rpc.url), Endpoint(chain.rpc.url))
+    forever = asyncio.Event()
+
+    async def call(method: str, *params: Any) -> Any:
+        await forever.wait()
+
+    monkeypatch.setattr(hangs, "call", call)
+    for patience in (0.01, 3600.0):
+        monkeypatch.setattr(chain_quorum, "PATIENCE", patience)
+        await chain.mine()
+        newest = await chain.rpc.block("latest")
+        assert (await asyncio.wait_for(view.refresh(), 30)).newest_hash.hex() == newest["hash"][2:]
+
+
+@pytest.mark.parametrize("needed", [0, 3, -1])
+def test_more_endpoints_than_there_are_cannot_agree(needed: int) -> None:
+    with pytest.raises(ValueError, match="cannot agree"):
+        ChainView([Endpoint("http://localhost:1"), Endpoint("http://localhost:2")], "0x" + "11" * 20, "latest", needed)
+
+
 @pytest.mark.parametrize("block", [
     {}, {"number": "1", "hash": "0x" + "11" * 32}, {"number": "0x1"}, {"number": "0x1", "hash": 7},
-    {"number": "0x1", "hash": "0x11"}, {"number": None, "hash": None}, None,
+    {"number": "0x1", "hash": "0x11", "timestamp": "0x1"}, {"number": None, "hash": None}, None,
+    {"number": "0x1", "hash": "0x" + "11" * 32},
 ])  # fmt: skip
 async def test_what_is_no_block_is_an_endpoint_that_fails(chain: Chain, block: Any) -> None:
     endpoint = Endpoint(chain.rpc.url)
@@ -309,14 +392,13 @@ async def test_what_is_no_block_is_an_endpoint_that_fails(chain: Chain, block: A
     with pytest.raises(ChainUnavailable):
         await view.refresh()
     endpoint.bend = None
-    view._rpcs.append(Endpoint(chain.rpc.url))
     await view.refresh()
 
 
 async def test_an_endpoint_of_another_chain_is_never_asked(chain: Chain) -> None:
     first, other = Endpoint(chain.rpc.url), Endpoint(chain.rpc.url)
     other._chain_id = 1
-    view = await chain.view(first, other)
+    view = await chain.view(first, Endpoint(chain.rpc.url), other)
     first.bend = dead
     with pytest.raises(ChainUnavailable, match="another chain"):
         await view.refresh()
@@ -331,7 +413,7 @@ async def test_an_endpoint_that_lags_cannot_undo_a_revocation(chain: Chain) -> N
     await view.refresh()
     await chain.send(OWNER, "PKPPermissions", "removePermittedAddress", token, ACCOUNTS[FRIEND][0])
     newest = await view.refresh()
-    unknown = {"number": hex(newest.newest - 2), "hash": before["hash"]}
+    unknown = {"number": hex(newest.newest - 2), "hash": before["hash"], "timestamp": before["timestamp"]}
     for lagging in (before, unknown):
         endpoint.bend = lambda _, params, real, lagging=lagging: lagging if params[:1] == ("latest",) else real
         with pytest.raises(ChainUnavailable, match="behind"):
@@ -388,7 +470,7 @@ async def test_a_block_of_a_branch_that_an_endpoint_still_keeps_is_not_recent(ch
     endpoint = Endpoint(chain.rpc.url)
     view = await chain.view(endpoint)
     newest = (await view.head()).newest
-    branch = {"number": hex(newest - 1), "hash": "0x" + "22" * 32}
+    branch = {"number": hex(newest - 1), "hash": "0x" + "22" * 32, "timestamp": "0x1"}
     endpoint.bend = lambda method, _, real: branch if method == "eth_getBlockByHash" else real
     assert not await view.is_recent_block(b"\x22" * 32)
 

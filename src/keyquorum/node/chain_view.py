@@ -3,25 +3,28 @@
 Two blocks matter. *Finalised* (configurable) is where grants, mints and membership count from; *newest* is where
 revocations and transfers count from, so whoever lost a right loses it at first sight, and whoever gained one has it
 only for good. Answers are cached for exactly one pair of blocks: a new block empties the cache. A view older than
-`MAX_AGE` refuses everything (`ChainUnavailable`) rather than acting on the past. Of several endpoints each must serve
-the same chain, and none may take this node back to a block before the newest it has seen: there a revocation would
-not have happened yet.
+`MAX_AGE` refuses everything (`ChainUnavailable`) rather than acting on the past. Of several endpoints more than half
+must agree (`chain_quorum.py`), and they may not take this node back to a block before the newest it has seen: there a
+revocation would not have happened yet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import network_id, to_checksum
 from keyquorum.chain.contracts import Contract, interface
-from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_hex, from_quantity
+from keyquorum.chain.rpc import Reverted, Rpc, from_hex
+from keyquorum.node.chain_quorum import Block, ChainUnavailable, Quorum, Unusable, read_block
 
 T = TypeVar("T")
+
+__all__ = ["MAX_AGE", "Authorisation", "ChainUnavailable", "ChainView", "Head", "Member", "Membership", "Unusable"]
 
 FRESH_SECONDS = 0.25
 MAX_AGE = 10.0
@@ -33,33 +36,8 @@ _LINKS = (
     ("Staking", "PubkeyRouter", "staking"),
     ("PKPPermissions", "PKPNFT", "permissions"),
     ("PKPHelper", "PKPNFT", "helper"),
+    ("Sessions", "PKPPermissions", "sessions"),
 )
-
-
-class ChainUnavailable(Exception):
-    """No endpoint of this node gives a fresh view of the chain; nothing is decided without one."""
-
-
-class Unusable(ChainUnavailable):
-    """Endpoints answer, but not in the form that was asked for: there is no contract of ours at that block."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """What is looked at of a block."""
-
-    number: int
-    hash: bytes
-
-    @classmethod
-    def parse(cls, value: dict[str, Any] | None) -> Block | None:
-        """Read an endpoint's block; None for none. Raises `ValueError` for what is not a block."""
-        if value is None:
-            return None
-        block = cls(from_quantity(value.get("number")), from_hex(value.get("hash")))
-        if len(block.hash) != 32:
-            raise ValueError("a block's hash has 32 bytes")
-        return block
 
 
 @dataclass(frozen=True)
@@ -107,13 +85,15 @@ class Head:
     newest_hash: bytes
     finalised: int
     read_at: float = field(compare=False)
+    newest_time: int = field(default=0, compare=False)
 
 
 class ChainView:
     """Reads of one node; `refresh` must be called often, and is called by every read that is older than a moment."""
 
-    def __init__(self, rpcs: list[Rpc], router: str, finality: str | int) -> None:
-        self._rpcs = rpcs
+    def __init__(self, rpcs: list[Rpc], router: str, finality: str | int, needed: int | None = None) -> None:
+        """`needed` of the endpoints must agree (None: more than half)."""
+        self._quorum = Quorum(rpcs, needed)
         self._finality = finality
         self._head: Head | None = None
         self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -126,7 +106,7 @@ class ChainView:
 
     async def open(self) -> None:
         """Find every contract from the router; raises `ChainUnavailable` or `ValueError` (not our contracts)."""
-        self.chain_id = await self._ask(lambda rpc: rpc.chain_id())
+        self.chain_id = await self._quorum.open()
         await self.refresh()
         self._locate("PubkeyRouter", self._router_address)
         try:
@@ -138,8 +118,7 @@ class ChainView:
 
     async def close(self) -> None:
         """Close the connections to the endpoints."""
-        for rpc in self._rpcs:
-            await rpc.close()
+        await self._quorum.close()
 
     def _locate(self, name: str, address: str) -> None:
         self.addresses[name] = to_checksum(bytes.fromhex(address[2:]))
@@ -176,8 +155,8 @@ class ChainView:
 
     async def _read_head(self) -> Head:
         began = time.monotonic()  # of an answer that took long, nobody knows when it was true
-        newest = await self._ask(self._newest)
-        head = Head(newest.number, newest.hash, await self._finalised(newest.number), began)
+        newest = await self._newest()
+        head = Head(newest.number, newest.hash, await self._finalised(newest.number), began, newest.time)
         if time.monotonic() - began >= MAX_AGE:
             raise ChainUnavailable("the endpoints take too long")
         if head != self._head:
@@ -188,14 +167,12 @@ class ChainView:
         self._head = head
         return head
 
-    async def _newest(self, rpc: Rpc) -> Block:
-        block = Block.parse(await rpc.block("latest"))
-        if block is None:
-            raise RpcUnreachable(f"{rpc.name} has no newest block")
+    async def _newest(self) -> Block:
+        block = await self._quorum.newest()
         lower = self._head is not None and block.number < self._head.newest
-        # Another hash at a height that was seen is a reorganisation. Anything else is an endpoint that lags.
+        # Another hash at a height that was seen is a reorganisation. Anything else is endpoints that lag.
         if lower and self._seen.get(block.number, block.hash) == block.hash:
-            raise RpcUnreachable(f"{rpc.name} is behind a block that was seen already")
+            raise ChainUnavailable("the endpoints are behind a block that was seen already")
         return block
 
     async def _finalised(self, newest: int) -> int:
@@ -203,25 +180,29 @@ class ChainView:
             return max(newest - self._finality, 0)
         if self._finality == "latest":
             return newest
-        block = await self._ask(lambda rpc: _block(rpc, "finalized"))
+        block = await self._ask(lambda rpc: read_block(rpc, "finalized"))
         return min(block.number, newest) if block else 0
 
     async def is_recent_block(self, block_hash: bytes, depth: int = RECENT_BLOCKS) -> bool:
         """Say whether `block_hash` is a block of this chain among the newest `depth`."""
+        return await self.recent_block_time(block_hash, depth) is not None
+
+    async def recent_block_time(self, block_hash: bytes, depth: int = RECENT_BLOCKS) -> int | None:
+        """Return the time (Unix seconds) of a block of this chain among the newest `depth`; None for any other hash."""
         head = await self.head()
         if block_hash == head.newest_hash:
-            return True
-        number = await self._cached(("height", block_hash, head.newest_hash), lambda: self._height(block_hash))
-        return number is not None and head.newest - number <= depth
+            return head.newest_time
+        block = await self._cached(("block", block_hash, head.newest_hash), lambda: self._on_chain(block_hash))
+        return block.time if block is not None and head.newest - block.number <= depth else None
 
-    async def _height(self, block_hash: bytes) -> int | None:
-        """Return the number of a block that is on the chain now; None for one that is not, or not any more."""
-        block = await self._ask(lambda rpc: _block(rpc, "0x" + block_hash.hex()))
+    async def _on_chain(self, block_hash: bytes) -> Block | None:
+        """Return a block that is on the chain now; None for one that is not, or not any more."""
+        block = await self._ask(lambda rpc: read_block(rpc, "0x" + block_hash.hex()))
         if block is None:
             return None
         number = block.number
-        same_height = await self._ask(lambda rpc: _block(rpc, number))
-        return number if same_height is not None and same_height.hash == block_hash else None
+        same_height = await self._ask(lambda rpc: read_block(rpc, number))
+        return block if same_height is not None and same_height.hash == block_hash else None
 
     # -- cached reads --------------------------------------------
 
@@ -247,18 +228,7 @@ class ChainView:
             del self._cache[key]
 
     async def _ask(self, question: Callable[[Rpc], Awaitable[T]]) -> T:
-        errors: list[Exception] = []
-        for rpc in self._rpcs:
-            try:
-                if self.chain_id not in (0, await rpc.chain_id()):
-                    raise RpcUnreachable(f"{rpc.name} serves another chain than {self.chain_id}")
-                return await question(rpc)
-            except Reverted:
-                raise
-            except (RpcUnreachable, RpcError, ValueError) as error:
-                errors.append(error)
-        kind = Unusable if any(isinstance(error, ValueError) for error in errors) else ChainUnavailable
-        raise kind("; ".join(map(str, errors)) or "no endpoint is configured")
+        return await self._quorum.ask(question)
 
     async def membership(self) -> Membership:
         """Return the active epoch; epoch 0 means that the registry is not there, or not activated, yet.
@@ -298,7 +268,15 @@ class ChainView:
             owner if any(owner) else None, found.permitted, found.scopes, found.grantEpoch, bytes(found.pubkey)
         )
 
-    async def call(self, address: str, data: bytes, newest: bool) -> bytes:
+    async def revoked_before(self, marks: Sequence[bytes]) -> list[int]:
+        """Return for each mark (32 bytes) the time up to which certificates are dead, at the newest block; 0: none."""
+        return list(await self.read("Sessions", "revokedBefore", tuple(marks), newest=True))
+
+    async def probe(self, init_code: bytes, newest: bool) -> bytes:
+        """Return what a contract's constructor would return at that block, undeployed; empty when it reverts."""
+        return await self.call(None, init_code, newest)
+
+    async def call(self, address: str | None, data: bytes, newest: bool) -> bytes:
         """Return an `eth_call`'s data at the finalised or newest block; empty when it reverts."""
         head = await self.head()
         block = head.newest if newest else head.finalised
@@ -316,10 +294,6 @@ class ChainView:
             return from_hex(await rpc.call("eth_getCode", address, block))
 
         return await self._ask(question)
-
-
-async def _block(rpc: Rpc, tag: int | str) -> Block | None:
-    return Block.parse(await rpc.block(tag))
 
 
 def _seen(task: asyncio.Task[Head]) -> None:
