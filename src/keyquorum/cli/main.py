@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from keyquorum import __version__
-from keyquorum.cli import bench, demo, keys, login, node, sign, status, up
+from keyquorum.cli import bench, codes, demo, keys, login, node, sign, status, up
 
 app = typer.Typer(
     name="keyquorum",
@@ -47,6 +47,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(sign.app, name="sign")
 app.command("send")(sign.send)
 app.add_typer(node.app, name="node")
+app.add_typer(codes.app, name="codes")
 app.command("bench")(bench.bench)
 
 
