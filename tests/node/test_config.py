@@ -66,6 +66,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("[limits]", "[limit]", "unknown key limit"),
+        ("[chain]", "[chain]\nagree = 2", "more than there are endpoints"),
+        ("[chain]", "[chain]\nagree = 0", "chain.agree"),
         ("[limits]", "[limits]\nrunz = 1", "unknown key limits.runz"),
         ("[node]", "colour = 1\n[node]", "unknown key colour"),
         ('data_dir = "data"', "", "missing key node.data_dir"),

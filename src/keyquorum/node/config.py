@@ -65,6 +65,7 @@ class ChainSection(_Section, frozen=True):
 
     rpc: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
     router: Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
+    agree: Annotated[int, msgspec.Meta(ge=1, le=8)] | None = None
     finality: Finality = "finalized"
     poll_seconds: Seconds = 1.0
 
@@ -213,6 +214,8 @@ def _check(config: NodeConfig) -> None:
     for url in (*config.chain.rpc, *filter(None, [config.api.url])):
         if not _is_http(url):
             raise ValueError("[chain] rpc and [api] url must be http:// or https:// addresses with a host")
+    if config.chain.agree is not None and config.chain.agree > len(config.chain.rpc):
+        raise ValueError("[chain] agree is more than there are endpoints in rpc")
     low, high, batch = config.pools.low, config.pools.high, config.pools.batch
     if (low == 0) != (high == 0):
         raise ValueError("[pools] low and high are given together or not at all")
@@ -331,7 +334,8 @@ host = {mesh_host}
 port = {mesh_port}
 
 [chain]
-rpc = [{rpc}]  # the first that answers is used; run your own
+rpc = [{rpc}]  # three are best, one of them your own: more than half must agree
+# agree = 2           # how many must give the same answer; 1: believe whoever answers first
 router = {router}   # PubkeyRouter: names the network; the other contracts are found from it
 finality = {finality}        # "finalized", "latest" (development chains only), or a depth in blocks
 poll_seconds = {poll_seconds}
