@@ -18,9 +18,11 @@ from aiohttp import web
 
 from keyquorum import __version__
 from keyquorum.chain.account import checksum
+from keyquorum.node.audit import FAILED, GRANTED, REFUSED, Audit
 from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
 from keyquorum.node.problem import BAD_REQUEST, NOT_FOUND, TOO_LARGE, TOO_MANY, UNAVAILABLE, ApiError, explain
+from keyquorum.node.quotas import client_address
 
 log = structlog.get_logger("keyquorum.api")
 
@@ -40,6 +42,18 @@ class Service(Protocol):
 
     async def open_session(self, body: bytes) -> dict[str, Any]:
         """Answer `POST /v1/sessions`."""
+        ...
+
+    async def list_sessions(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/sessions/list`."""
+        ...
+
+    async def revoke(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/revocations`."""
+        ...
+
+    async def commit(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/commitments`."""
         ...
 
     async def network(self) -> dict[str, Any]:
@@ -74,28 +88,37 @@ class RateLimit:
         return tokens >= 1
 
 
-def make_app(service: Service, max_body: int, per_second: float) -> web.Application:
-    """Return the aiohttp application of one node."""
+def make_app(service: Service, max_body: int, per_second: float, audit: Audit | None = None) -> web.Application:
+    """Return the aiohttp application of one node; with `audit` every POST leaves a line there."""
     limit = RateLimit(per_second)
     specification = json_response(document())
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = _route(request)
+        client_address.set(request.remote or "")
+        begun = audit.begin(_kind(route), request.remote or "") if audit and request.method == "POST" else None
+        decision = (FAILED, "hung_up")
         try:
             if request.path.startswith("/v1/") and not limit.allow(request.remote or ""):
                 raise ApiError(TOO_MANY, "too_many_requests", "too many requests from this address", "slow down")
             response = await handler(request)
+            decision = (GRANTED, "")
         except Exception as error:
-            response = _refusal(error, route)
+            refusal = _explained(error, route)
+            response = _refusal(refusal)
+            decision = (FAILED if refusal.status >= UNAVAILABLE else REFUSED, refusal.code)
+        finally:
+            if audit and begun:
+                audit.end(begun, *decision)
         service.metrics.requests.labels(route, str(response.status)).inc()
         return response
 
-    async def sign(request: web.Request) -> web.Response:
-        return json_response(await service.sign(await read_body(request, max_body)))
+    def post(answer: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return json_response(await answer(await read_body(request, max_body)))
 
-    async def open_session(request: web.Request) -> web.Response:
-        return json_response(await service.open_session(await read_body(request, max_body)))
+        return handle
 
     async def network(_: web.Request) -> web.Response:
         return json_response(await service.network())
@@ -119,8 +142,11 @@ def make_app(service: Service, max_body: int, per_second: float) -> web.Applicat
     app = web.Application(middlewares=[guard], client_max_size=max_body)
     app.add_routes(
         [
-            web.post("/v1/sign", sign),
-            web.post("/v1/sessions", open_session),
+            web.post("/v1/sign", post(service.sign)),
+            web.post("/v1/sessions", post(service.open_session)),
+            web.post("/v1/sessions/list", post(service.list_sessions)),
+            web.post("/v1/revocations", post(service.revoke)),
+            web.post("/v1/commitments", post(service.commit)),
             web.get("/v1/network", network),
             web.get("/v1/keys/{id}", key),
             web.get("/v1/openapi.json", openapi),
@@ -183,21 +209,33 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unknown"
 
 
-def _refusal(error: Exception, route: str) -> web.Response:
+def _kind(route: str) -> str:
+    """Return the word for what was asked, "sign" for /v1/sign; never more of a stranger's path than its route."""
+    return _KINDS.get(route, route.rpartition("/")[2])
+
+
+_KINDS = {"/v1/sessions": "session", "/v1/commitments": "commitment", "/v1/revocations": "revocation"}
+
+
+def _explained(error: Exception, route: str) -> ApiError:
     if isinstance(error, web.HTTPException):
-        problem = _of_http(error)
-    else:
-        found = explain(error)
-        if found is None:
-            # By type and place only: values could be secret.
-            place = error.__traceback__
-            while place is not None and place.tb_next is not None:
-                place = place.tb_next
-            where = f"{place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place else "?"
-            log.error("unexpected", route=route, type=type(error).__name__, where=where)
-            found = ApiError(UNAVAILABLE, "internal", "this node failed to answer", "ask another node")
-        problem = found
+        return _of_http(error)
+    found = explain(error)
+    if found is None:
+        # By type and place only: values could be secret.
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place else "?"
+        log.error("unexpected", route=route, type=type(error).__name__, where=where)
+        found = ApiError(UNAVAILABLE, "internal", "this node failed to answer", "ask another node")
+    return found
+
+
+def _refusal(problem: ApiError) -> web.Response:
     response = json_response(problem.body(), problem.status)
+    if problem.retry_after:
+        response.headers["Retry-After"] = str(problem.retry_after)
     if problem.status == TOO_LARGE:
         response.force_close()
     return response

@@ -29,7 +29,7 @@ from keyquorum.rounds.errors import Blame
 log = structlog.get_logger("keyquorum.identity")
 
 ASK, PART = "identity/ask", "identity/part"
-ASK_AGAIN_SECONDS = 2.0
+ASK_AGAIN_SECONDS = 0.5
 ANSWERS, ANSWERS_PER_SECOND = 10.0, 0.2
 REFERENCE_BYTES = 16
 
