@@ -20,10 +20,14 @@ import structlog
 
 from keyquorum import __version__
 from keyquorum.algebra.rng import SystemRng
+from keyquorum.auth.method import no_secret
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.node import api, wire
+from keyquorum.node.access import Access
+from keyquorum.node.auth_settings import origins
 from keyquorum.node.background import Background
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.commitments import Commitments
 from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
 from keyquorum.node.http_server import HttpServer
@@ -31,11 +35,15 @@ from keyquorum.node.identity import Identity
 from keyquorum.node.identity_secret import IdentitySecret
 from keyquorum.node.keys import Keys
 from keyquorum.node.links import Links
+from keyquorum.node.login_store import LoginStore
 from keyquorum.node.mesh import Mesh, Peer
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.minting import Minting
 from keyquorum.node.pools import RETIRE_SECONDS, Levels, Pools
+from keyquorum.node.providers import Providers
+from keyquorum.node.quotas import Quotas
 from keyquorum.node.runner import EARLY_SECONDS, Runner
+from keyquorum.node.sessions import Sessions, Verification
 from keyquorum.node.signing import Signing
 from keyquorum.node.status import Status
 from keyquorum.node.store import Store
@@ -56,7 +64,8 @@ class Node:
         self.metrics = Metrics()
         self._rng = SystemRng()
         self._inventory = Inventory()
-        self._view = ChainView([Rpc(url) for url in config.chain.rpc], config.chain.router, config.chain.finality)
+        chain = config.chain
+        self._view = ChainView([Rpc(url) for url in chain.rpc], chain.router, chain.finality, chain.agree)
         self._stopping: list[Callable[[], Awaitable[None]]] = []
         self._membership: Membership | None = None
         self._making: asyncio.Task[None] | None = None
@@ -156,10 +165,12 @@ class Node:
 
     def _build_services(self, identity: Identity) -> None:
         config = self._config
+        access, quotas = Access(self._view), Quotas(config.quotas)
         self.signing = Signing(
             self.me, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
-            frozenset(config.auth.domains), config.limits.run_seconds, config.limits.runs,
+            access, quotas, config.limits.run_seconds, config.limits.runs,
         )  # fmt: skip
+        self._build_logins(identity, access, quotas)
         self._minting = Minting(
             self.me, self._view, self._keys, self._runner, self.signing, self._notify,
             Sender(Rpc(config.chain.rpc[0]), identity.chain_key), self._rng, config.minting.batch, config.minting.low,
@@ -172,6 +183,16 @@ class Node:
             self.identity_secret,
         )  # fmt: skip
         self.status.add_gauges(self.metrics)
+
+    def _build_logins(self, identity: Identity, access: Access, quotas: Quotas) -> None:
+        auth, store = self._config.auth, LoginStore(self._config.node.data_dir)
+        providers = Providers(origins(auth.methods))
+        self._stopping += [_sync(store.close), providers.close]
+        verification = Verification(frozenset(auth.domains), auth.methods, providers, no_secret)
+        self.sessions = Sessions(self._view, self._keys, access, self.signing, store, quotas, verification)
+        self.commitments = Commitments(
+            self.me, self._view, store, identity.chain_key, auth.methods, self._config.quotas.gateways
+        )
 
     async def _start_api(self) -> None:
         config = self._config.api
@@ -203,6 +224,7 @@ class Node:
             raise ValueError("this node is not in the registry any more")
         if membership != self._membership:
             self._membership = self.signing.membership = self.status.membership = membership
+            self.commitments.membership = membership
             self._mesh.set_peers(_peers(membership, self.me))
 
     # -- between the parts --------------------------------------------
@@ -234,7 +256,19 @@ class Node:
 
     async def open_session(self, body: bytes) -> dict[str, Any]:
         """Answer `POST /v1/sessions`."""
-        return await self.signing.open_session(body, self._config.api.max_body)
+        return await self.sessions.open(body, self._config.api.max_body)
+
+    async def list_sessions(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/sessions/list`."""
+        return await self.sessions.listing(body, self._config.api.max_body)
+
+    async def revoke(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/revocations`."""
+        return await self.sessions.revoke(body, self._config.api.max_body)
+
+    async def commit(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/commitments`."""
+        return await self.commitments.commit(body, self._config.api.max_body)
 
     async def network(self) -> dict[str, Any]:
         """Answer `GET /v1/network`."""
