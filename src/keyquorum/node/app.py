@@ -165,7 +165,7 @@ class Node:
 
     def _build_services(self, identity: Identity) -> None:
         config = self._config
-        access, quotas = Access(self._view), Quotas(config.quotas)
+        access, quotas = Access(self._view), Quotas(config.limits.quotas)
         self.signing = Signing(
             self.me, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
             access, quotas, config.limits.run_seconds, config.limits.runs,
@@ -191,7 +191,7 @@ class Node:
         verification = Verification(frozenset(auth.domains), auth.methods, providers, no_secret)
         self.sessions = Sessions(self._view, self._keys, access, self.signing, store, quotas, verification)
         self.commitments = Commitments(
-            self.me, self._view, store, identity.chain_key, auth.methods, self._config.quotas.gateways
+            self.me, self._view, store, identity.chain_key, auth.methods, self._config.limits.quotas.gateways
         )
 
     async def _start_api(self) -> None:

@@ -56,35 +56,42 @@ class Attempts:
         until: int,
         now: int,
         make: Callable[[], Awaitable[Answer]],
+        admit: Callable[[bool], None] = lambda first: None,
     ) -> Answer:
         """Return what `make` returned for this attempt, running it at most once.
 
-        Raises `ApiError` 409 when `request_id` of `owner` came with another payload, 429 when the table is full,
-        and what `make` raised, for a repeat too.
+        `admit(first)` is called before each run, never for a repeat; `first` when the request is new here. What it
+        raises is raised, and nothing is remembered. Raises `ApiError` 409 when `request_id` of `owner` came with
+        another payload, 429 when the table is full, and what `make` raised, for a repeat too.
         """
-        entry = self._entry(owner, request_id, payload, until, now)
-        run = entry.runs.get(attempt)
+        self._expire(now)
+        entry = self._entries.get((owner, request_id))
+        if entry is not None and entry.payload != payload:
+            raise ApiError(
+                CONFLICT, "request_id_used", "this request id was used for something else", "make a fresh request id"
+            )
+        run = entry.runs.get(attempt) if entry is not None else None
         if run is None:
-            run = entry.runs[attempt] = asyncio.ensure_future(_as_coroutine(make))
-            run.add_done_callback(lambda task: entry.runs.update({attempt: _outcome(task)}))
+            if entry is None:
+                self._check_room(owner)
+            admit(entry is None)
+            entry = entry or self._add(owner, request_id, payload, until)
+            runs = entry.runs
+            run = runs[attempt] = asyncio.ensure_future(_as_coroutine(make))
+            run.add_done_callback(lambda task: runs.update({attempt: _outcome(task)}))
         if isinstance(run, ApiError):
             raise replace(run)
         # Shielded: that one caller hangs up must not end the run for the others, nor leave it unanswerable.
         return await asyncio.shield(run) if isinstance(run, asyncio.Task) else run
 
-    def _entry(self, owner: str, request_id: str, payload: bytes, until: int, now: int) -> _Entry:
-        self._expire(now)
-        entry = self._entries.get((owner, request_id))
-        if entry is None:
-            if len(self._entries) >= ENTRIES or self._per_owner[owner] >= ENTRIES_PER_OWNER:
-                raise ApiError(TOO_MANY, "too_many_requests", "too many requests at a time", "wait a minute")
-            entry = self._entries[owner, request_id] = _Entry(payload, until)
-            heapq.heappush(self._ends, (until, (owner, request_id)))
-            self._per_owner[owner] += 1
-        elif entry.payload != payload:
-            raise ApiError(
-                CONFLICT, "request_id_used", "this request id was used for something else", "make a fresh request id"
-            )
+    def _check_room(self, owner: str) -> None:
+        if len(self._entries) >= ENTRIES or self._per_owner[owner] >= ENTRIES_PER_OWNER:
+            raise ApiError(TOO_MANY, "too_many_requests", "too many requests at a time", "wait a minute")
+
+    def _add(self, owner: str, request_id: str, payload: bytes, until: int) -> _Entry:
+        entry = self._entries[owner, request_id] = _Entry(payload, until)
+        heapq.heappush(self._ends, (until, (owner, request_id)))
+        self._per_owner[owner] += 1
         return entry
 
     def _expire(self, now: int) -> None:

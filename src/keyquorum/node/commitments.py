@@ -23,6 +23,7 @@ from keyquorum.auth.method import method
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.login_store import Full, LoginStore, OtherBinding
 from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError
+from keyquorum.node.quotas import client_address
 
 HOUR = 3600.0
 PER_CLIENT = 1200
@@ -41,22 +42,27 @@ class Commitments:
         store: LoginStore,
         account: bytes,
         configured: Collection[str],
+        gateways: Collection[str] = (),
         per_client: int = PER_CLIENT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`account` is the 32-byte key of the node's account; `configured` the methods that have settings here."""
+        """`account` is the 32-byte key of the node's account; `configured` the methods that have settings here.
+
+        `gateways` are network addresses that limit their clients themselves.
+        """
         self._me = me
         self._view = view
         self._store = store
         self._account = account
         self._configured = frozenset(configured)
+        self._gateways = frozenset(gateways)
         self._per_client = per_client
         self._clock = clock
         self._asked: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self.membership: Membership | None = None
 
-    async def commit(self, body: bytes, max_body: int, client: str) -> Answer:
-        """Answer `POST /v1/commitments` of the address `client`; raises `ApiError` 409 for a token bound before."""
+    async def commit(self, body: bytes, max_body: int) -> Answer:
+        """Answer `POST /v1/commitments`; raises `ApiError` 409 for a token that is bound to another login."""
         commitment = Commitment.from_json(loads(body, max_body))
         membership = self.membership
         if membership is None or not membership.epoch:
@@ -66,12 +72,14 @@ class Commitments:
         now = int(self._clock())
         recent = await self._view.is_recent_block(bytes.fromhex(commitment.statement.block[2:]))
         commitment.statement.check(self._view.network, now, lambda _: recent)
-        self._charge(client, now)
+        self._charge(client_address.get(), now)
         await self._bind(commitment, now)
         receipt = Receipt.sign(commitment, membership.epoch, self._me, now, self._account)
         return {"receipt": receipt.to_json()}
 
     def _charge(self, client: str, now: float) -> None:
+        if client in self._gateways:
+            return
         since, count = self._asked.pop(client, (now, 0))
         if now - since >= HOUR or now < since:
             since, count = now, 0

@@ -6,6 +6,8 @@ from typing import Any
 
 from keyquorum import __version__
 from keyquorum.auth.method import methods
+from keyquorum.auth.scopes import Scope
+from keyquorum.auth.statement import MAX_USES
 
 Schema = dict[str, Any]
 
@@ -46,10 +48,11 @@ def _schemas() -> Schema:
             "network": _TEXT,
             "session": _object({"kty": {"const": "EC"}, "crv": {"const": "P-256"}, "x": _TEXT, "y": _TEXT}),
             "keys": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 32},
-            "scopes": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 6}},
+            "scopes": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": max(Scope)}},
             "expires": _NUMBER,
             "nonce": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
             "block": _KEY_ID,
+            "uses": {"type": "integer", "minimum": 1, "maximum": MAX_USES},
         }
     )
     known = methods()
@@ -57,10 +60,29 @@ def _schemas() -> Schema:
         {
             "statement": _ref("Statement"),
             "method": {"enum": sorted(known)},
-            "proof": {"oneOf": [dict(method.proof_schema) for method in known.values()]},
+            "proof": {"anyOf": [dict(method.proof_schema) for method in known.values()]},
+            "certificate": _TEXT,
             "run": _ref("Run"),
-        }
+        },
+        ("certificate",),
     )
+    caller = {"certificate": _TEXT, "delegations": {"type": "array", "items": _TEXT, "maxItems": 3}, "request": _TEXT}
+    running = _object(caller | {"run": _ref("Run")}, ("delegations",))
+    identity = _object({"type": _NUMBER, "id": _HEX})
+    session = {
+        "id": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        "session": _TEXT,
+        "methods": {"type": "array", "items": identity},
+        "keys": {"type": "array", "items": _TEXT},
+        "scopes": {"type": "array", "items": _NUMBER},
+        "uses": _NUMBER,
+        "used": _NUMBER,
+        "issued_at": _NUMBER,
+        "expires": _NUMBER,
+        "revoked": {"type": "boolean"},
+    }
+    commitment = {"method": {"enum": sorted(known)}, "statement": _ref("Statement")}
+    commitment |= {"token_digest": _KEY_ID, "binding": _KEY_ID}
     node = _object({"party": party, "url": _TEXT, "live": {"type": "boolean"}})
     return {
         "Run": run,
@@ -69,7 +91,13 @@ def _schemas() -> Schema:
         "Statement": statement,
         "Login": login,
         "LoginShare": _object({"share": _ref("Share"), "digest": _HEX, "certificate_input": _TEXT}),
-        "SignRequest": _object({"certificate": _TEXT, "request": _TEXT, "run": _ref("Run")}),
+        "SignRequest": running,
+        "RevocationRequest": running,
+        "RevocationShare": _object({"share": _ref("Share"), "digest": _HEX, "what": _KEY_ID, "before": _NUMBER}),
+        "SessionsRequest": _object(caller, ("delegations",)),
+        "Sessions": _object({"sessions": {"type": "array", "items": _object(session)}}),
+        "Commitment": _object(commitment),
+        "Receipt": _object({"receipt": _object({"party": party, "issued_at": _NUMBER, "signature": _HEX})}),
         "SignatureShare": _object({"share": _ref("Share"), "digest": _HEX, "summary": _TEXT}),
         "Network": _object(
             {
@@ -143,6 +171,9 @@ def document() -> Schema:
         "paths": {
             "/v1/sign": _post("This node's share of a signature over an intent.", "SignRequest", "SignatureShare"),
             "/v1/sessions": _post("This node's share of a session certificate for a login.", "Login", "LoginShare"),
+            "/v1/sessions/list": _post("Sessions of the asking identities.", "SessionsRequest", "Sessions"),
+            "/v1/revocations": _post("This node's share of a revocation.", "RevocationRequest", "RevocationShare"),
+            "/v1/commitments": _post("A receipt for a bearer token that is not shown yet.", "Commitment", "Receipt"),
             "/v1/network": _get("The network as this node sees it.", "Network"),
             "/v1/keys/{id}": _get("One key.", "Key", [key_id]),
             "/v1/openapi.json": {"get": {"summary": "This document.", "responses": plain}},

@@ -1,4 +1,4 @@
-"""Answers `POST /v1/sign` and `POST /v1/sessions`: decide alone, then sign together.
+"""Answers `POST /v1/sign`, and runs the signing protocol for whoever at this node needs it.
 
 Validate, then authorise, then limit, and only then spend (nothing invalid costs a correlation). This node checks
 the certificate, the request, the intent, and the key's state at two blocks with its own eyes; the signer set and
@@ -8,41 +8,36 @@ the attempt number are the only things it takes from whoever fans out, and both 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from keyquorum.algebra import field
-from keyquorum.algebra.curve import Point
 from keyquorum.algebra.rng import Rng
 from keyquorum.algebra.strict_json import BadJson, fields, loads
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth import certificate as certificates
-from keyquorum.auth import request as requests
+from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.control import scopes_needed
-from keyquorum.auth.method import At, Context, Proven, prove
-from keyquorum.auth.permission import Decision, KeyState, decide
-from keyquorum.auth.scopes import Scope
-from keyquorum.auth.statement import Statement
-from keyquorum.chain.contracts import eth_address, token_id
+from keyquorum.auth.request import SIGN
+from keyquorum.chain.contracts import eth_address
 from keyquorum.intents import read as read_intent
+from keyquorum.node.access import CALLER, MAY_HAVE, Access
 from keyquorum.node.attempts import ATTEMPTS, Attempts
+from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.keys import Keys
 from keyquorum.node.problem import BAD_REQUEST, TOO_MANY, UNAVAILABLE, ApiError
+from keyquorum.node.quotas import Quotas
 from keyquorum.node.runner import Runner
+from keyquorum.node.uses import Uses
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.protocols.key_share import KeyShare
 from keyquorum.protocols.sign import SignatureShares, sign
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import session_id
 
-CERTIFICATES_CACHED = 4096
-LOGIN_REMEMBERED = 600
-GOVERNING = ("PKPNFT", "PKPPermissions")
+GOVERNING = ("PKPNFT", "PKPPermissions", "Sessions")
 POOL_SECONDS = 2.0
 POOL_PAUSE = 0.01
 
@@ -80,7 +75,8 @@ class Signing:
         inventory: Inventory,
         boots: Callable[[int], bytes],
         rng: Rng,
-        domains: frozenset[str],
+        access: Access,
+        quotas: Quotas,
         run_seconds: float,
         max_runs: int,
     ) -> None:
@@ -92,32 +88,39 @@ class Signing:
         self._inventory = inventory
         self._boots = boots
         self._rng = rng
-        self._domains = domains
+        self._access = access
+        self._quotas = quotas
         self._run_seconds = run_seconds
         self._max_runs = max_runs
         self._attempts = Attempts()
         self._waiting = 0
-        self._certificates: OrderedDict[bytes, certificates.Certificate] = OrderedDict()
+        self.uses = Uses()
         self.membership: Membership | None = None
 
     # -- signing --------------------------------------------
 
     async def sign(self, body: bytes, max_body: int) -> Answer:
         """Answer `POST /v1/sign`: this node's share, the digest, and what this node understood it is signing."""
-        found = fields(loads(body, max_body), {"certificate": str, "request": str, "run": dict})
-        choice = self._check_choice(RunChoice.parse(found["run"]))
+        found = fields(loads(body, max_body), CALLER | {"run": dict}, MAY_HAVE)
+        choice = self.check_choice(RunChoice.parse(found["run"]))
         now = int(time.time())
-        certificate = await self._certificate(found["certificate"], now)
-        request = requests.verify(found["request"], certificate, self._view.network, now)
+        certificate, request = await self._access.read(found, SIGN, now)
         intent = read_intent(request.intent, None)
+        note(summary=intent.summary)
         key = self._keys.load(bytes.fromhex(request.key[2:]))
         governing = {self._view.addresses[name] for name in GOVERNING} | {eth_address(key.public_key.to_bytes())}
-        for scope in scopes_needed(intent, self._view.chain_id, governing):
-            await self._authorise(certificate, scope, request.key)
+        needed = scopes_needed(intent, self._view.chain_id, governing)
+        await self._access.authorise(certificate, needed, request.key)
+
+        def admit(first: bool) -> None:
+            counted = certificate.counted if first else ()
+            self.uses.check(counted)
+            self.admit(certificate, choice, request.key)
+            self.uses.take(counted, now)
 
         async def make() -> Answer:
             shares = await self.run_signing("sign", key, intent.digest, request.payload_digest, choice)
-            return self._answer(shares, intent.digest) | {"summary": intent.summary}
+            return self.answer(shares, intent.digest) | {"summary": intent.summary}
 
         return await self._attempts.once(
             certificate.session.thumbprint,
@@ -127,88 +130,17 @@ class Signing:
             until=request.expires + 2 * 60,
             now=now,
             make=make,
+            admit=admit,
         )
 
-    async def _certificate(self, token: str, now: int) -> certificates.Certificate:
-        key = hashlib.sha256(token.encode()).digest()
-        known = self._certificates.get(key)
-        if known is not None:
-            known.check_time(now)
-            self._certificates.move_to_end(key)
-            return known
-        certificate = certificates.verify(token, self._view.network, await self._network_key(), now)
-        self._certificates[key] = certificate
-        while len(self._certificates) > CERTIFICATES_CACHED:
-            self._certificates.popitem(last=False)
-        return certificate
-
-    async def _network_key(self) -> Point:
-        key = await self._view.network_key()
-        if key is None:
-            raise ApiError(UNAVAILABLE, "no_network_key", "the network has not made its first key yet", "wait a moment")
-        return key
-
-    async def _authorise(self, certificate: certificates.Certificate, scope: Scope, key: str) -> Proven:
-        decision = await self._decide(certificate, scope, key)
-        if not decision.allowed:
-            # Who was granted something a moment ago must not be told no because of a view that is a moment old.
-            await self._view.refresh()
-            decision = await self._decide(certificate, scope, key)
-        return decision.require()
-
-    async def _decide(self, certificate: certificates.Certificate, scope: Scope, key: str) -> Decision:
-        finalised, newest = [await self._key_state(certificate, key, newest) for newest in (False, True)]
-        return decide(certificate, scope, key, finalised, newest)
-
-    async def _key_state(self, certificate: certificates.Certificate, key: str, newest: bool) -> KeyState:
-        owner, epoch, grants = None, 0, {}
-        for proven in certificate.methods:
-            seen = await self._view.authorisation(int(key, 16), proven.type, proven.id, newest)
-            owner, epoch = seen.owner, seen.grant_epoch
-            if seen.permitted:
-                grants[proven.type, proven.id] = seen.scopes
-        return KeyState(owner, grants, epoch)
-
-    # -- sessions --------------------------------------------
-
-    async def open_session(self, body: bytes, max_body: int) -> Answer:
-        """Answer `POST /v1/sessions`: this node's share of the certificate for a login that it verified itself."""
-        required = {"statement": dict, "method": str, "proof": dict, "run": dict}
-        found = fields(loads(body, max_body), required)
-        choice = self._check_choice(RunChoice.parse(found["run"]))
-        statement = Statement.from_json(found["statement"])
-        now = int(time.time())
-        recent = await self._view.is_recent_block(bytes.fromhex(statement.block[2:]))
-        statement.check(self._view.network, now, lambda _: recent)
-        proven = await prove(found["method"], found["proof"], statement, self._context(now))
-        signing_input = certificates.certificate_input(statement, [proven])
-        payload = tagged_hash(Tag.SIGN_REQUEST, "certificate", signing_input)
-        network_key = await self._network_key()
-
-        async def make() -> Answer:
-            key = self._keys.load(token_id(network_key.to_bytes()).to_bytes(32, "big"))
-            digest = certificates.digest(signing_input)
-            shares = await self.run_signing("session", key, digest, payload, choice)
-            return self._answer(shares, digest) | {"certificate_input": signing_input.decode()}
-
-        return await self._attempts.once(
-            statement.session.thumbprint,
-            "login:" + statement.challenge,
-            payload,
-            choice.attempt,
-            until=now + LOGIN_REMEMBERED,
-            now=now,
-            make=make,
+    def admit(self, certificate: Certificate, choice: RunChoice, key: str = "") -> None:
+        """Count one run for all who are behind it; raises `ApiError` 429."""
+        self._quotas.admit(
+            session=certificate.counted[0][0],
+            key=key,
+            identities=[(proven.type, proven.id) for proven in certificate.methods],
+            peers=[j for j in choice.signers if j != self.me],
         )
-
-    def _context(self, now: int) -> Context:
-        async def call(address: str, data: bytes, at: At) -> bytes:
-            return await self._view.call(address, data, at == "latest")
-
-        async def code(address: str, at: At) -> bytes:
-            return await self._view.code(address, at == "latest")
-
-        return Context(now, self._domains, call, code)
 
     # -- the run --------------------------------------------
 
@@ -245,7 +177,7 @@ class Signing:
                 return
             await asyncio.sleep(POOL_PAUSE)
 
-    def _check_choice(self, choice: RunChoice) -> RunChoice:
+    def check_choice(self, choice: RunChoice) -> RunChoice:
         """Refuse signer sets that cannot sign, before anything is looked at or spent."""
         membership = self.membership
         if membership is None or not membership.epoch:
@@ -264,7 +196,8 @@ class Signing:
     def _epoch(self) -> int:
         return self.membership.epoch if self.membership else 0
 
-    def _answer(self, shares: SignatureShares, digest: bytes) -> Answer:
+    def answer(self, shares: SignatureShares, digest: bytes) -> Answer:
+        """Return this node's share as the API gives it."""
         share = shares.rows[0]
         return {
             "share": {

@@ -1,0 +1,271 @@
+"""Answers for sessions: `POST /v1/sessions` (log in, step up), `/v1/sessions/list` and `/v1/revocations`.
+
+*Log in*: the proof is verified here, with this node's own view of the chain and its own questions to providers, and the
+node signs its share of the certificate, whose bytes all nodes build alike. With a certificate for the same session key
+it is a step-up: the new identity joins those of the old one that are still good. *List*: the sessions that this node
+helped to certify, to whoever has proven one of their identities. *Revoke*: the node checks who asks, and signs its
+share of (what, until when) with the network key; the chain makes it known to everybody.
+
+A revocation ends certificates issued until a time that all nodes must name alike, so it is taken from the request: its
+expiry less the minute that requests last, but never before the asking session's own beginning.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from keyquorum.algebra.strict_json import fields, loads
+from keyquorum.algebra.transcript import Tag, tagged_hash
+from keyquorum.auth import certificate as certificates
+from keyquorum.auth import revocation
+from keyquorum.auth.certificate import Certificate
+from keyquorum.auth.encoding import to_hex
+from keyquorum.auth.errors import NOT_PERMITTED, NOT_PROVEN, AuthError, malformed
+from keyquorum.auth.method import At, Committee, Context, Fetch, Proven, prove
+from keyquorum.auth.network import from_checksum
+from keyquorum.auth.request import MAX_LIFETIME, REVOKE, SESSIONS
+from keyquorum.auth.revocation import Revocation
+from keyquorum.auth.scopes import Scope
+from keyquorum.auth.statement import Statement
+from keyquorum.chain.contracts import revocation_digest, token_id
+from keyquorum.node.access import CALLER, MAY_HAVE, Access
+from keyquorum.node.attempts import Attempts
+from keyquorum.node.audit import note
+from keyquorum.node.auth_settings import Settings
+from keyquorum.node.chain_view import ChainView
+from keyquorum.node.keys import Keys
+from keyquorum.node.login_store import KnownSession, LoginStore
+from keyquorum.node.problem import NOT_FOUND, ApiError
+from keyquorum.node.quotas import Quotas, claim_of
+from keyquorum.node.signing import Answer, RunChoice, Signing
+from keyquorum.protocols.key_share import KeyShare
+
+REMEMBERED = 600
+_LOGIN = {"statement": dict, "method": str, "proof": dict, "run": dict}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the login methods may use of this node: see `keyquorum.auth.method.Context`."""
+
+    domains: frozenset[str]
+    settings: Settings
+    fetch: Fetch
+    conceal: Callable[[int, bytes], bytes]
+
+
+class Sessions:
+    """The session service of one node; it signs through `signing`, whose membership is its own."""
+
+    def __init__(
+        self,
+        view: ChainView,
+        keys: Keys,
+        access: Access,
+        signing: Signing,
+        store: LoginStore,
+        quotas: Quotas,
+        verification: Verification,
+    ) -> None:
+        self._view = view
+        self._keys = keys
+        self._access = access
+        self._signing = signing
+        self._store = store
+        self._quotas = quotas
+        self._verification = verification
+        self._attempts = Attempts()
+
+    # -- log in, step up --------------------------------------------
+
+    async def open(self, body: bytes, max_body: int) -> Answer:
+        """Answer `POST /v1/sessions`: this node's share of the certificate for a login that it verified itself."""
+        found = fields(loads(body, max_body), _LOGIN, {"certificate": str})
+        choice = self._signing.check_choice(RunChoice.parse(found["run"]))
+        statement = Statement.from_json(found["statement"])
+        now = int(time.time())
+        block_time = await self._view.recent_block_time(bytes.fromhex(statement.block[2:]))
+        statement.check(self._view.network, now, lambda _: block_time is not None)
+        old = await self._stepping_up(found["certificate"], now)
+        proven = await self._prove(found["method"], found["proof"], statement, self._context(now, block_time or 0))
+        identities = [proven] if old is None else certificates.step_up(old, statement, proven)
+        summary = f"{'log in' if old is None else 'step up'} by {found['method']}"
+        note(summary=summary, session=statement.session.thumbprint, methods=[(one.type, one.id) for one in identities])
+        signing_input = certificates.certificate_input(statement, identities, old)
+        payload = tagged_hash(Tag.SIGN_REQUEST, "certificate", signing_input)
+        known = _known(statement, identities, old)
+        key = await self._network_key()
+
+        async def make() -> Answer:
+            digest = certificates.digest(signing_input)
+            shares = await self._signing.run_signing("session", key, digest, payload, choice)
+            self._store.remember(known, now)
+            return self._signing.answer(shares, digest) | {"certificate_input": signing_input.decode()}
+
+        def admit(_: bool) -> None:
+            peers = [j for j in choice.signers if j != self._signing.me]
+            self._quotas.admit(session=statement.session.thumbprint, identities=known.methods, peers=peers)
+
+        return await self._attempts.once(
+            statement.session.thumbprint,
+            "login:" + statement.challenge,
+            payload,
+            choice.attempt,
+            until=now + REMEMBERED,
+            now=now,
+            make=make,
+            admit=admit,
+        )
+
+    async def _stepping_up(self, token: str | None, now: int) -> Certificate | None:
+        """Return the certificate that the login builds on, without what was revoked of it; None for a new session."""
+        return None if token is None else await self._access.alive(await self._access.certificate(token, now))
+
+    async def _prove(self, name: str, proof: object, statement: Statement, context: Context) -> Proven:
+        """Verify the proof, with the method's own settings; failures are counted for whom the proof claims to be."""
+        claim = claim_of(name, proof)
+        self._quotas.check_login(claim)
+        try:
+            return await prove(name, proof, statement, context.for_method(self._verification.settings.get(name)))
+        except AuthError as error:
+            if error.status == NOT_PROVEN:
+                self._quotas.login_failed(claim)
+            raise
+
+    def _context(self, now: int, block_time: int) -> Context:
+        view, verification, membership = self._view, self._verification, self._signing.membership
+
+        async def call(address: str, data: bytes, at: At) -> bytes:
+            return await view.call(address, data, at == "latest")
+
+        async def code(address: str, at: At) -> bytes:
+            return await view.code(address, at == "latest")
+
+        async def probe(init_code: bytes, at: At) -> bytes:
+            return await view.probe(init_code, at == "latest")
+
+        committee = Committee()
+        if membership is not None:
+            accounts = {j: from_checksum(member.address) for j, member in membership.members.items()}
+            committee = Committee(accounts, membership.threshold, membership.epoch)
+        return Context(
+            now=now,
+            block_time=block_time,
+            domains=verification.domains,
+            call=call,
+            code=code,
+            probe=probe,
+            fetch=verification.fetch,
+            conceal=verification.conceal,
+            committee=committee,
+        )
+
+    async def _network_key(self) -> KeyShare:
+        public = await self._access.network_key()
+        return self._keys.load(token_id(public.to_bytes()).to_bytes(32, "big"))
+
+    # -- list --------------------------------------------
+
+    async def listing(self, body: bytes, max_body: int) -> Answer:
+        """Answer `POST /v1/sessions/list`: the sessions that share an identity with the one that asks."""
+        now = int(time.time())
+        found = fields(loads(body, max_body), CALLER, MAY_HAVE)
+        certificate, request = await self._access.read(found, SESSIONS, now)
+        if request.intent:
+            raise malformed("bad_sessions", "the intent of a request for one's sessions is empty")
+        if certificate.delegated:
+            raise AuthError("not_yours", "a delegate does not see its principal's sessions", "ask him", NOT_PERMITTED)
+        mine = {(one.type, one.id) for one in certificate.methods}
+        known = self._store.sessions_of(mine, now)
+        revoked = await self._revoked(known)
+        return {"sessions": [self._describe(one, mine, ended) for one, ended in zip(known, revoked, strict=True)]}
+
+    def _describe(self, known: KnownSession, mine: set[tuple[int, bytes]], revoked: bool) -> dict[str, Any]:
+        # Of the identities only those that the asker has proven too: who else a person is, is not his to know.
+        shared = [one for one in known.methods if one in mine]
+        return {
+            "id": known.id,
+            "session": known.session,
+            "methods": [{"type": number, "id": to_hex(identity)} for number, identity in shared],
+            "keys": list(known.keys),
+            "scopes": list(known.scopes),
+            "uses": known.uses,
+            "used": self._signing.uses.of(known.id),
+            "issued_at": known.issued_at,
+            "expires": known.expires,
+            "revoked": revoked,
+        }
+
+    async def _revoked(self, known: list[KnownSession]) -> list[bool]:
+        """Say of each session whether it was revoked, itself or by all of its identities."""
+        marks = {revocation.session_mark(one.id) for one in known}
+        marks |= {revocation.identity_mark(*identity) for one in known for identity in one.methods}
+        order = sorted(marks)
+        ends = dict(zip(order, await self._view.revoked_before(order), strict=True)) if order else {}
+        return [
+            one.issued_at <= ends[revocation.session_mark(one.id)]
+            or all(one.issued_at <= ends[revocation.identity_mark(*identity)] for identity in one.methods)
+            for one in known
+        ]
+
+    # -- revoke --------------------------------------------
+
+    async def revoke(self, body: bytes, max_body: int) -> Answer:
+        """Answer `POST /v1/revocations`: this node's share of the network's signature on a revocation."""
+        found = fields(loads(body, max_body), CALLER | {"run": dict}, MAY_HAVE)
+        choice = self._signing.check_choice(RunChoice.parse(found["run"]))
+        now = int(time.time())
+        certificate, request = await self._access.read(found, REVOKE, now)
+        what = revocation.read_revocation(request.intent)
+        await self._check_authority(what, certificate)
+        note(summary=f"revoke mark 0x{what.mark.hex()}")
+        before = what.before(max(request.expires - MAX_LIFETIME, certificate.issued_at))
+        digest = revocation_digest(self._view.chain_id, self._view.addresses["Sessions"], what.mark, before)
+        key = await self._network_key()
+
+        async def make() -> Answer:
+            shares = await self._signing.run_signing("revoke", key, digest, request.payload_digest, choice)
+            return self._signing.answer(shares, digest) | {"what": to_hex(what.mark), "before": before}
+
+        return await self._attempts.once(
+            certificate.session.thumbprint,
+            request.id,
+            request.payload_digest,
+            choice.attempt,
+            until=request.expires + 2 * 60,
+            now=now,
+            make=make,
+            admit=lambda _: self._signing.admit(certificate, choice),
+        )
+
+    async def _check_authority(self, what: Revocation, certificate: Certificate) -> None:
+        may_manage = what.key is not None and await self._access.may(certificate, Scope.MANAGE_PERMISSIONS, what.key)
+        known = self._store.session(what.session) if what.session is not None else None
+        certified = [Proven(*identity) for identity in known.methods] if known is not None else []
+        try:
+            revocation.check_authority(what, certificate, may_manage=may_manage, certified=certified)
+        except AuthError:
+            if what.session is None or known is not None:
+                raise
+            raise ApiError(
+                NOT_FOUND,
+                "session_unknown",
+                "this node did not certify that session, so it cannot tell whose it is",
+                "ask the nodes that list it, or revoke the identity",
+            ) from None
+
+
+def _known(statement: Statement, identities: list[Proven], old: Certificate | None) -> KnownSession:
+    return KnownSession(
+        id=statement.challenge if old is None else old.id,
+        session=statement.session.thumbprint,
+        methods=tuple(sorted((one.type, one.id) for one in identities)),
+        keys=statement.keys,
+        scopes=statement.scopes,
+        uses=statement.uses,
+        issued_at=max(one.issued_at for one in identities) if old is None else old.issued_at,
+        expires=statement.expires,
+    )
