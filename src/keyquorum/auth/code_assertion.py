@@ -77,10 +77,9 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the public key; raise `AuthError` when it is none."""
         if isinstance(self.public_key, dict):
             return SessionKey.from_jwk(self.public_key)
+        encoded = from_hex(self.public_key, _COMPRESSED_BYTES, "an issuer's public key")
         try:
-            point = ec.EllipticCurvePublicKey.from_encoded_point(
-                ec.SECP256R1(), from_hex(self.public_key, _COMPRESSED_BYTES, "an issuer's public key")
-            ).public_numbers()
+            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), encoded).public_numbers()
         except ValueError as error:
             raise malformed("bad_session_key", "an issuer's public key is no point of P-256") from error
         return SessionKey.from_coordinates(point.x.to_bytes(32, "big"), point.y.to_bytes(32, "big"))
@@ -223,7 +222,9 @@ async def prove_address(
     fields = read(proof, _PROOF, "the proof")
     address = fields["address"]
     if normalise(address) != address:
-        raise malformed("bad_mail_or_phone", "the address is not in its normal form", "small letters, A-labels, no blanks")
+        raise malformed(
+            "bad_mail_or_phone", "the address is not in its normal form", "small letters, A-labels, no blanks"
+        )
     # C.2
     if len(fields["assertions"]) < settings.required:
         raise _too_few(settings)

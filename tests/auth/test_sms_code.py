@@ -1,0 +1,40 @@
+"""Phone numbers: E.164 and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from keyquorum.auth.sms_code import normalise
+
+
+@pytest.mark.parametrize("number", ["+1234567", "+4915123456789", "+123456789012345"])
+def test_a_number_in_e164_is_its_own_name(number: str) -> None:
+    assert normalise(number) == number
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "+",
+        "4915123456789",
+        "004915123456789",
+        "+0915123456789",
+        "+123456",
+        "+1234567890123456",
+        "+49 151 23456789",
+        "+49-151-23456789",
+        " +4915123456789",
+        "+4915123456789\n",
+        "+49151234567a9",
+        "+٤٩١٥١٢٣٤٥٦٧٨٩",
+        "++4915123456789",
+        "tel:+4915123456789",
+    ],
+)
+def test_everything_else_is_refused(refused: Callable[..., Any], given: str) -> None:
+    with refused("bad_mail_or_phone", 400):
+        normalise(given)
