@@ -19,7 +19,6 @@ from eth.chains.base import MiningChain
 from eth.consensus.noproof import NoProofConsensus
 from eth.db.atomic import AtomicDB
 from eth.db.backends.memory import MemoryDB
-from eth.exceptions import Revert
 from eth.vm.forks import PragueVM
 from eth.vm.spoof import SpoofTransaction
 from eth_account import Account
@@ -57,7 +56,7 @@ class Chain(Protocol):
     def send(
         self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0
     ) -> Receipt: ...
-    def call(self, to: str, data: bytes, sender: str | None = None) -> bytes: ...
+    def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes: ...
     def logs(self, address: str) -> list[dict[str, Any]]: ...
     def balance(self, address: str) -> int: ...
     def nonce(self, address: str) -> int: ...
@@ -116,16 +115,21 @@ class PyEvmChain:
         created = None if to else checksum(computation.msg.storage_address)
         return Receipt(receipt.gas_used, created, logs, block)
 
-    def call(self, to: str, data: bytes, sender: str | None = None) -> bytes:
+    def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes:
         origin = to_canonical_address(sender or accounts()[0].address)
+        nonce, receiver = self._state().get_nonce(origin), b"" if to is None else _raw(to)
         unsigned = self._chain.create_unsigned_transaction(
-            nonce=self._state().get_nonce(origin), gas_price=FEE, gas=30_000_000, to=_raw(to), value=0, data=data
+            nonce=nonce, gas_price=FEE, gas=30_000_000, to=receiver, value=0, data=data
         )
-        try:
-            spoof = SpoofTransaction(unsigned, from_=origin)
-            return bytes(self._chain.get_transaction_result(spoof, self._chain.get_canonical_head()))
-        except Revert as error:
-            raise decode_error(bytes(error.args[0])) from None
+        # In the newest block, as JSON-RPC does it; py-evm's own way is the block after it, at another time.
+        head = self._chain.get_canonical_head()
+        vm = self._chain.get_vm(head)
+        free = head.copy(base_fee_per_gas=0)
+        state = vm.build_state(vm.chaindb.db, free, vm.chain_context, vm.previous_hashes)
+        computation = state.costless_execute_transaction(SpoofTransaction(unsigned, from_=origin))
+        if computation.is_error:
+            raise decode_error(bytes(computation.output))
+        return bytes(computation.output)
 
     def logs(self, address: str) -> list[dict[str, Any]]:
         return [log for log in self._logs if log["address"].lower() == address.lower()]
@@ -190,7 +194,7 @@ class RpcChain:
         created = checksum(receipt["contractAddress"]) if receipt["contractAddress"] else None
         return Receipt(int(receipt["gasUsed"], 16), created, receipt["logs"], int(receipt["blockNumber"], 16))
 
-    def call(self, to: str, data: bytes, sender: str | None = None) -> bytes:
+    def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes:
         return self._call(to, data, sender or accounts()[0].address, 0, "latest")
 
     def logs(self, address: str) -> list[dict[str, Any]]:

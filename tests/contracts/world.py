@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from evm import Chain, Receipt, accounts
 
 from keyquorum.algebra.curve import generator_times
-from keyquorum.chain.contracts import Interface, interface, key_batch_digest, token_id
+from keyquorum.chain.contracts import Interface, checksum, interface, key_batch_digest, token_id
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
 
 NETWORK_SECRET = 0x6E657477_6F726B
@@ -69,7 +69,7 @@ class Bound:
     """One contract on a test chain."""
 
     def __init__(self, chain: Chain, address: str, abi: Interface) -> None:
-        self.chain, self.address, self.interface = chain, address, abi
+        self.chain, self.address, self.interface = chain, checksum(address), abi
 
     def send(self, name: str, *args: Any, account: LocalAccount | None = None, value: int = 0) -> Receipt:
         return self.chain.send(self.address, self.encode(name, *args), account, value)
@@ -158,9 +158,24 @@ class World:
         return [event["event"] for event in events if event]
 
     def puppet(self) -> Bound:
-        artifact = json.loads((Path(__file__).parent / "artifacts" / "Puppet.json").read_text())
-        abi = Interface(artifact["abi"])
-        return Bound(self.chain, self.chain.deploy(abi.encode_deployment(artifact["bytecode"])), abi)
+        return self.artifact("Puppet")
+
+    def artifact(self, name: str) -> Bound:
+        """A newly deployed contract of `contracts/test`, whose constructor takes nothing."""
+        return Bound(self.chain, self.chain.deploy(helper_init_code(name)), self.abi(name))
+
+    def abi(self, name: str) -> Interface:
+        return Interface(helper_artifact(name)["abi"])
+
+
+def helper_artifact(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "artifacts" / f"{name}.json").read_text())
+    return found
+
+
+def helper_init_code(name: str, *arguments: Any) -> bytes:
+    artifact = helper_artifact(name)
+    return Interface(artifact["abi"]).encode_deployment(artifact["bytecode"], *arguments)
 
 
 def sign_digest(secret: int, digest: bytes) -> bytes:
