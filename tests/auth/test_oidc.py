@@ -38,9 +38,7 @@ class Door:
 
     @property
     def context(self) -> Context:
-        return replace(
-            self.world.context, fetch=self.provider.fetch, conceal=conceal, settings={"oidc": self.settings}
-        ).for_method(self.settings)
+        return replace(self.world.context, fetch=self.provider.fetch, conceal=conceal, settings=self.settings)
 
     def claims(self, **changes: Any) -> dict[str, Any]:
         return self.provider.claims(self.statement.challenge, self.world.now, **changes)
