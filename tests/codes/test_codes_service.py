@@ -1,0 +1,512 @@
+"""The code service: what it sends, what it signs, and that guessing, relaying and watching gain nothing (T45, T46)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from codes.code_world import MAIL, NETWORK, NOW, Desk, other_code, session, statement_for
+from keyquorum.auth.code_assertion import CodeSettings, Issuer, fingerprint, make_answer, read_assertion
+from keyquorum.auth.email_code import METHOD as EMAIL
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.method import Context
+from keyquorum.codes.drivers import ProviderDown, Undeliverable
+
+ADA, THIEF = session("ada"), session("thief")
+NUMBER = "+4915123456789"
+
+
+async def test_a_code_that_comes_back_is_signed_for_exactly_this_login(desk: Desk) -> None:
+    statement = statement_for(ADA)
+    asked = await desk.ask(statement)
+    assert asked | {"id": ""} == {"id": "", "issuer": "mail-a", "expires": NOW + 600, "digits": 8}
+    ((address, _),) = desk.mail.sent
+    assert address == MAIL
+    desk.now += 30
+    token = await desk.give(ADA, asked["id"], desk.last_code())
+    said, _ = read_assertion(token)
+    assert (said.issuer, said.channel, said.address) == ("mail-a", "email", MAIL)
+    assert (said.challenge, said.session) == (statement.challenge, ADA.public.thumbprint)
+    assert (said.issued_at, said.expires) == (NOW + 30, NOW + 630)
+    settings = CodeSettings(1, [Issuer("mail-a", desk.service.keys.public_key)])
+    context = Context(now=desk.now, settings=settings, conceal=lambda number, name: bytes([number]) * 32)
+    proven = await EMAIL.verify({"address": MAIL, "assertions": [token]}, statement, context)
+    assert (proven.type, proven.issued_at) == (20, NOW + 30)
+
+
+async def test_a_lost_answer_can_be_asked_for_again(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    first = await desk.give(ADA, asked["id"], desk.last_code())
+    desk.now += 5
+    assert await desk.give(ADA, asked["id"], desk.last_code()) == first
+
+
+async def test_the_message_goes_to_the_normal_form_of_the_address(desk: Desk) -> None:
+    await desk.ask(statement_for(ADA), address="Ada@Example.ORG")
+    assert desk.mail.sent[0][0] == MAIL
+
+
+async def test_sms_goes_the_same_way(desk: Desk, refused: Callable[..., Any]) -> None:
+    asked = await desk.ask(statement_for(ADA), address=NUMBER, channel="sms")
+    ((address, message),) = desk.sms.sent
+    assert address == NUMBER and fingerprint(ADA.public) in message.text
+    code = message.text[:9].replace(" ", "")
+    said, _ = read_assertion(await desk.give(ADA, asked["id"], code))
+    assert (said.channel, said.address) == ("sms", NUMBER)
+    with refused("destination_not_served", 403):
+        await desk.ask(statement_for(ADA), address="+882123456789", channel="sms")
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"address": "nonsense"}, "bad_mail_or_phone"),
+        ({"channel": "pigeon"}, "unknown_channel"),
+        ({"channel": "sms", "address": MAIL}, "bad_mail_or_phone"),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_before_anything_is_counted(
+    desk: Desk, refused: Callable[..., Any], given: dict[str, str], code: str
+) -> None:
+    with refused(code, 400):
+        await desk.ask(statement_for(ADA), **given)
+    assert await desk.service.ledger.size() == 0 and desk.mail.opened == 0
+
+
+async def test_a_statement_of_another_network_or_time_is_refused(desk: Desk, refused: Callable[..., Any]) -> None:
+    with refused("wrong_network"):
+        await desk.ask(statement_for(ADA, network=NETWORK.replace("31337", "1")))
+    with refused("statement_expired"):
+        await desk.ask(statement_for(ADA, expires=NOW))
+    with refused("missing_field"):
+        await desk.service.request("email", MAIL, {}, "198.51.100.1")
+
+
+# ---- guessing (T45) ---------------------------------------------------------------------------------------------
+
+
+async def guess(desk: Desk, key: Any, name: str, code: str) -> str:
+    try:
+        await desk.give(key, name, code)
+    except AuthError as error:
+        return error.code
+    return "accepted"
+
+
+async def test_five_tries_and_the_right_code_is_refused_too(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    for step in range(1, 6):
+        assert await guess(desk, ADA, asked["id"], other_code(right, step)) == "code_refused"
+    assert await guess(desk, ADA, asked["id"], right) == "code_refused"
+
+
+async def test_the_fifth_try_may_still_be_right(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    for step in range(1, 5):
+        assert await guess(desk, ADA, asked["id"], other_code(right, step)) == "code_refused"
+    assert await guess(desk, ADA, asked["id"], right) == "accepted"
+
+
+async def test_a_thousand_guesses_at_once_are_five(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    found = await asyncio.gather(*(guess(desk, ADA, asked["id"], other_code(right, step)) for step in range(1, 1001)))
+    assert set(found) == {"code_refused"}
+    assert desk.count("answers", outcome="wrong") == 5 and desk.count("answers", outcome="used_up") == 995
+
+
+async def test_many_challenges_do_not_multiply_guesses(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000, per_address_day=1000)
+    looked = accepted = 0
+    for round_ in range(40):
+        key = session(f"thief {round_}")
+        asked = await desk.ask(statement_for(key), client=f"198.51.100.{round_}")
+        for step in range(5):
+            accepted += await guess(desk, key, asked["id"], f"{round_ * 5 + step:08}") == "accepted"
+        looked = int(desk.count("answers", outcome="wrong"))
+    assert (looked, accepted) == (10, 0)
+    # The address is locked: a right code is refused as a wrong one is, and no further code is sent.
+    assert len([message for _, message in desk.mail.sent if "Your code" in message.text]) == 2
+
+
+async def test_guesses_spread_over_independent_services_are_bounded_at_each(make_desk: Callable[..., Desk]) -> None:
+    """m = 3 services with a code each: five tries at each, and a code of one is worth nothing at another."""
+    desks = [make_desk(name) for name in "abc"]
+    statement = statement_for(THIEF)
+    asked = [await desk.ask(statement) for desk in desks]
+    codes = [desk.last_code() for desk in desks]
+    assert len(set(codes)) == 3
+    for (desk, one), code in itertools.product(zip(desks, asked, strict=True), codes):
+        if code != desk.last_code():
+            assert await guess(desk, THIEF, one["id"], code) == "code_refused"
+    for desk, one in zip(desks, asked, strict=True):
+        for step in range(1, 100):
+            assert await guess(desk, THIEF, one["id"], other_code(desk.last_code(), step)) == "code_refused"
+    assert [desk.count("answers", outcome="wrong") for desk in desks] == [5.0, 5.0, 5.0]
+
+
+async def test_a_lock_ends_a_day_after_the_wrong_codes(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000, per_address_day=1000)
+    await lock(desk)
+    asked = await desk.ask(statement_for(ADA))
+    assert "wrong codes" in desk.mail.sent[-1][1].text
+    assert await guess(desk, ADA, asked["id"], "00000000") == "code_refused"
+    desk.now += 24 * 3600
+    asked = await desk.ask(statement_for(ADA, expires=desk.now + 3600))
+    assert await guess(desk, ADA, asked["id"], desk.last_code()) == "accepted"
+
+
+async def lock(desk: Desk) -> None:
+    """Type ten wrong codes for Ada's address."""
+    for round_ in range(2):
+        key = session(f"lock {round_}")
+        asked = await desk.ask(statement_for(key, expires=desk.now + 3600))
+        for step in range(1, 6):
+            await guess(desk, key, asked["id"], f"{step:08}")
+    await desk.settled()
+
+
+async def test_a_code_sent_before_the_lock_is_refused_after_it(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000)
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    await lock(desk)
+    assert await guess(desk, ADA, asked["id"], right) == "code_refused"
+
+
+async def test_right_codes_are_no_failures_and_do_not_forgive_failures(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000, per_address_day=1000)
+    for round_ in range(12):
+        key = session(f"ada {round_}")
+        asked = await desk.ask(statement_for(key))
+        right = desk.last_code()
+        if round_ < 9:
+            assert await guess(desk, key, asked["id"], other_code(right)) == "code_refused"
+        assert await guess(desk, key, asked["id"], right) == "accepted"
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    assert await guess(desk, ADA, asked["id"], other_code(right)) == "code_refused"  # the tenth within a day
+    assert await guess(desk, ADA, asked["id"], right) == "code_refused"
+
+
+async def test_a_restart_forgets_challenges_but_no_wrong_code(make_desk: Callable[..., Desk]) -> None:
+    first = make_desk(per_address_hour=1000)
+    await lock(first)
+    again = make_desk(per_address_hour=1000)
+    asked = await again.ask(statement_for(ADA))
+    assert again.mail.sent == [] and await guess(again, ADA, asked["id"], "00000000") == "code_refused"
+    assert first.service.keys.public_key == again.service.keys.public_key
+
+
+async def test_the_owner_of_a_locked_address_is_told_in_the_mailbox_once(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000)
+    await lock(desk)
+    desk.now += 3600
+    await lock(desk)
+    told = [message for _, message in desk.mail.sent if "10 wrong codes" in message.text]
+    assert len(told) == 1
+
+
+async def test_a_code_ends_after_ten_minutes(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    desk.now += 600
+    assert await guess(desk, ADA, asked["id"], desk.last_code()) == "code_refused"
+
+
+@pytest.mark.parametrize("code", ["", "1234567", "123456789", "1234 567", "１２３４５６７８", "abcdefgh", "-1234567"])
+async def test_what_is_no_code_costs_no_try(desk: Desk, refused: Callable[..., Any], code: str) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    for _ in range(6):
+        with refused("bad_code", 400):
+            await desk.give(ADA, asked["id"], code)
+    assert await guess(desk, ADA, asked["id"], desk.last_code()) == "accepted"
+
+
+# ---- relaying (T46) and watching --------------------------------------------------------------------------------
+
+
+async def test_a_code_of_a_thiefs_login_is_worth_nothing_in_the_owners_session(desk: Desk) -> None:
+    """The thief asks with Ada's address; Ada, logging in at the same time, types the thief's code into her own page."""
+    thiefs = await desk.ask(statement_for(THIEF))
+    thiefs_code = desk.last_code()
+    adas = await desk.ask(statement_for(ADA))
+    adas_code = desk.last_code()
+    assert await guess(desk, ADA, adas["id"], thiefs_code) == "code_refused"
+    assert await guess(desk, ADA, thiefs["id"], thiefs_code) == "code_refused"
+    # And her code is worth nothing in the thief's session.
+    assert await guess(desk, THIEF, thiefs["id"], adas_code) == "code_refused"
+    assert await guess(desk, THIEF, adas["id"], adas_code) == "code_refused"
+    assert await guess(desk, ADA, adas["id"], adas_code) == "accepted"
+
+
+async def test_who_sees_the_id_can_neither_answer_nor_use_up_the_tries(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    for step in range(20):
+        assert await guess(desk, THIEF, asked["id"], other_code(right, step)) == "code_refused"
+    stolen = make_answer(ADA, "mail-a", asked["id"], right)
+    for code in (other_code(right), other_code(right, 2)):  # her signature is for her code only
+        with pytest.raises(AuthError, match="code_refused"):
+            await desk.give(ADA, asked["id"], code, signature=stolen)
+    assert await guess(desk, ADA, asked["id"], right) == "accepted"
+
+
+async def test_an_answer_for_another_service_or_challenge_is_refused(desk: Desk) -> None:
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    for issuer, name in (("mail-b", asked["id"]), ("mail-a", "A" * 22)):
+        with pytest.raises(AuthError, match="code_refused"):
+            await desk.give(ADA, asked["id"], right, signature=make_answer(ADA, issuer, name, right))
+
+
+async def test_the_message_shows_what_is_granted_and_for_which_session(desk: Desk) -> None:
+    await desk.ask(statement_for(THIEF))
+    text = desk.mail.sent[-1][1].text
+    assert "sign personal messages and sign transactions, with EVERY key" in text
+    assert fingerprint(THIEF.public) in text and fingerprint(ADA.public) not in text
+    assert "Never read this code to anyone" in text and "Codes A" in text
+
+
+# ---- nobody learns who is known ---------------------------------------------------------------------------------
+
+
+async def refusal_of(desk: Desk, key: Any, name: str, code: str) -> tuple[str, str, str, int]:
+    with pytest.raises(AuthError) as caught:
+        await desk.give(key, name, code)
+    return caught.value.code, caught.value.message, caught.value.hint, caught.value.status
+
+
+async def test_one_refusal_for_everything_that_does_not_hold(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000)
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+    seen = {
+        "unknown": await refusal_of(desk, ADA, "A" * 22, right),
+        "not signed": await refusal_of(desk, THIEF, asked["id"], right),
+        "wrong": await refusal_of(desk, ADA, asked["id"], other_code(right)),
+    }
+    for step in range(2, 6):
+        seen[f"used up {step}"] = await refusal_of(desk, ADA, asked["id"], other_code(right, step))
+    seen["used up, right"] = await refusal_of(desk, ADA, asked["id"], right)
+    await lock(desk)
+    locked = await desk.ask(statement_for(ADA))
+    seen["locked"] = await refusal_of(desk, ADA, locked["id"], "00000000")
+    desk.now += 600
+    seen["expired"] = await refusal_of(desk, ADA, locked["id"], "00000000")
+    assert len(set(seen.values())) == 1
+
+
+class Steps:
+    """Writes down which parts of the service a request went through."""
+
+    def __init__(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[str] = []
+        service = desk.service
+        for owner, name in (
+            (service.ledger, "take"),
+            (desk.mail, "open"),
+            (desk.mail, "close"),
+            (service.keys, "code_digest"),
+            (service._open, "add"),
+        ):
+            self._watch(owner, name, monkeypatch)
+
+    def _watch(self, owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = getattr(type(owner), name)
+
+        def watched(this: Any, *arguments: Any, **named: Any) -> Any:
+            self.seen.append(name)
+            return real(this, *arguments, **named)
+
+        monkeypatch.setattr(type(owner), name, watched)
+
+    async def of(self, desk: Desk, address: str) -> tuple[list[str], set[str]]:
+        self.seen.clear()
+        reply = await desk.ask(statement_for(ADA), address=address)
+        return list(self.seen), set(reply)
+
+
+async def test_every_address_gets_the_same_reply_after_the_same_work(
+    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known, unknown to its mail server, sent too much already, locked: all take the same way until the reply."""
+    desk = make_desk(per_address_hour=1000, per_address_day=1000)
+    await lock(desk)
+    for _ in range(2):
+        await desk.ask(statement_for(ADA), address="busy@example.org")
+    limits = msgspec.structs.replace(desk.limits, per_address_hour=2)
+    desk.service.config = msgspec.structs.replace(desk.config, limits=limits)
+    steps = Steps(desk, monkeypatch)
+    fresh = await steps.of(desk, "fresh@example.org")
+    locked, busy = await steps.of(desk, MAIL), await steps.of(desk, "busy@example.org")
+    desk.mail.send_trouble = Undeliverable("550")
+    unknown = await steps.of(desk, "nobody@example.org")
+    assert fresh == locked == busy == unknown
+    assert fresh[0] == ["take", "open", "take", "code_digest", "add", "close"]
+    assert [address for address, _ in desk.mail.sent][-1] == "fresh@example.org"
+
+
+async def test_the_reply_does_not_wait_for_what_the_mail_server_says_of_the_address(desk: Desk) -> None:
+    hold = asyncio.Event()
+
+    async def send(address: str, message: Any) -> None:
+        await hold.wait()
+
+    desk.mail.send = send  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        reply = await desk.service.request("email", MAIL, statement_for(ADA).to_json(), "198.51.100.1")
+    assert reply["id"] and desk.service._sending
+    hold.set()
+    await desk.settled()
+
+
+async def test_a_code_that_was_not_sent_can_not_be_guessed_right(
+    make_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even who knows the generator's next number gets nothing: an unsent code has no digest that matches it."""
+    desk = make_desk(per_address_hour=1)
+    monkeypatch.setattr("keyquorum.codes.service.secrets.randbelow", lambda _: 12345678)
+    first = await desk.ask(statement_for(ADA))
+    assert await guess(desk, ADA, first["id"], "12345678") == "accepted"
+    second = await desk.ask(statement_for(ADA))
+    assert len(desk.mail.sent) == 1 and await guess(desk, ADA, second["id"], "12345678") == "code_refused"
+
+
+# ---- what sending costs -----------------------------------------------------------------------------------------
+
+
+async def test_an_address_gets_so_many_codes_an_hour_and_the_last_says_so(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=3, per_address_day=5)
+    for _ in range(6):
+        await desk.ask(statement_for(ADA))
+    assert ["last code" in message.text for _, message in desk.mail.sent] == [False, False, True]
+    await desk.ask(statement_for(ADA), address="eve@example.org")
+    assert len(desk.mail.sent) == 4
+    desk.now += 3600
+    for _ in range(6):
+        await desk.ask(statement_for(ADA, expires=desk.now + 60))
+    assert len(desk.mail.sent) == 6
+    desk.now += 3600
+    await desk.ask(statement_for(ADA, expires=desk.now + 60))
+    assert len(desk.mail.sent) == 6  # five a day
+    assert desk.count("messages", channel="email", outcome="suppressed") == 8
+
+
+async def test_a_client_may_ask_so_often_whatever_the_addresses(
+    make_desk: Callable[..., Desk], refused: Callable[..., Any]
+) -> None:
+    desk = make_desk(per_client_hour=3)
+    for number in range(3):
+        await desk.ask(statement_for(ADA), address=f"a{number}@example.org")
+    with refused("too_many_requests", 429):
+        await desk.ask(statement_for(ADA), address="a9@example.org")
+    await desk.ask(statement_for(ADA), address="a9@example.org", client="203.0.113.9")
+    desk.now += 3600
+    await desk.ask(statement_for(ADA, expires=desk.now + 60), address="a9@example.org")
+
+
+async def test_nobody_earns_by_messages_to_a_rented_range_of_numbers(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_range_day=4)
+    for number in range(10):
+        await desk.ask(
+            statement_for(ADA), address=f"+49151234560{number:02}", channel="sms", client=f"192.0.2.{number}"
+        )
+    assert len(desk.sms.sent) == 4
+    await desk.ask(statement_for(ADA), address="+4915123999999", channel="sms")
+    assert len(desk.sms.sent) == 5
+
+
+async def test_a_days_budget_is_a_plain_refusal(make_desk: Callable[..., Desk], refused: Callable[..., Any]) -> None:
+    desk = make_desk(per_day=2)
+    for number in range(2):
+        await desk.ask(statement_for(ADA), address=f"a{number}@example.org")
+    with refused("sending_limit", 503):
+        await desk.ask(statement_for(ADA), address="a9@example.org")
+    assert desk.mail.opened == desk.mail.closed == 3
+
+
+async def test_open_challenges_are_bounded_and_run_out(
+    make_desk: Callable[..., Desk], refused: Callable[..., Any]
+) -> None:
+    desk = make_desk(open_challenges=3, per_address_hour=1000)
+    for _ in range(3):
+        await desk.ask(statement_for(ADA))
+    with refused("busy", 503):
+        await desk.ask(statement_for(ADA))
+    desk.now += 600
+    await desk.ask(statement_for(ADA))
+
+
+async def test_what_is_being_sent_is_bounded_also_while_it_is_asked_for(
+    make_desk: Callable[..., Desk], refused: Callable[..., Any]
+) -> None:
+    desk = make_desk(sending=2)
+    hold = asyncio.Event()
+
+    async def stuck() -> Any:
+        await hold.wait()
+        return desk.mail
+
+    desk.mail.open = stuck  # type: ignore[method-assign]
+    asking = [asyncio.create_task(desk.ask(statement_for(ADA), address=f"a{i}@example.org")) for i in range(2)]
+    await asyncio.sleep(0)
+    with refused("busy", 503):
+        await desk.ask(statement_for(ADA), address="a9@example.org")
+    hold.set()
+    await asyncio.gather(*asking)
+
+
+# ---- providers and logs -----------------------------------------------------------------------------------------
+
+
+async def test_a_provider_that_is_down_is_named(desk: Desk, refused: Callable[..., Any]) -> None:
+    desk.mail.open_trouble = ProviderDown("mail.example:587", "it does not answer in time")
+    with pytest.raises(AuthError, match=r"mail\.example:587, which sends") as caught:
+        await desk.ask(statement_for(ADA))
+    assert (caught.value.code, caught.value.status) == ("provider_unavailable", 503)
+    assert desk.count("messages", channel="email", outcome="provider_down") == 1
+    # Others are not affected, and the address lost nothing.
+    await desk.ask(statement_for(ADA), address=NUMBER, channel="sms")
+    desk.mail.open_trouble = None
+    await desk.ask(statement_for(ADA))
+    assert len(desk.mail.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "outcome"),
+    [
+        (Undeliverable("550"), "undeliverable"),
+        (ProviderDown("mail.example", "status 451"), "provider_down"),
+        (RuntimeError(MAIL), "failed"),
+    ],
+)
+async def test_trouble_after_the_reply_is_counted(desk: Desk, trouble: Exception, outcome: str) -> None:
+    desk.mail.send_trouble = trouble
+    await desk.ask(statement_for(ADA))
+    assert desk.count("messages", channel="email", outcome=outcome) == 1 and desk.mail.closed == 1
+
+
+async def test_no_address_and_no_code_is_in_log_metrics_or_database(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(per_address_hour=1000)
+    with structlog.testing.capture_logs() as logs:
+        asked = await desk.ask(statement_for(ADA))
+        codes = [desk.last_code()]
+        await desk.give(ADA, asked["id"], codes[0])
+        await lock(desk)
+        desk.mail.send_trouble = RuntimeError(f"550 {MAIL} {codes[0]}")
+        await desk.ask(statement_for(ADA), address="new@example.org")
+    codes += [text for _, message in desk.mail.sent for text in message.text.split() if text.isdigit()]
+    kept = repr(logs) + desk.metrics.text().decode()
+    kept += b"".join(path.read_bytes() for path in desk.folder.glob("counters*")).decode("latin-1")
+    assert logs and not [secret for secret in (MAIL, "example.org", "ada", codes[0]) if secret in kept]
+    kept_in_memory = repr(desk.service._open._open)
+    assert MAIL not in kept_in_memory and codes[0] not in kept_in_memory
+    assert codes[0] not in repr(desk.mail.sent[0][1])
