@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from keyquorum.client.network import Network
+    from keyquorum.client.permissions import PendingChange, PermittedMethod
     from keyquorum.client.results import Key, Minted, NetworkStatus, Node, SentTransaction, Signed
-    from keyquorum.client.session import Session
+    from keyquorum.client.session import Lent, Session
+    from keyquorum.client.session_list import SessionInfo
     from keyquorum.client.sync_client import Client
 
 _HOMES = {
@@ -32,7 +34,9 @@ _HOMES = {
     "errors": ("BadAnswer", "ChainError", "KeyquorumError", "Misconfigured", "Refused", "Timeout", "Unavailable"),
     "network": ("Network",),
     "results": ("Key", "Minted", "NetworkStatus", "Node", "SentTransaction", "Signed"),
-    "session": ("Session",),
+    "permissions": ("PendingChange", "PermittedMethod"),
+    "session": ("Lent", "Session"),
+    "session_list": ("SessionInfo",),
     "sync_client": ("Client",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -44,15 +48,19 @@ __all__ = [
     "Client",
     "Key",
     "KeyquorumError",
+    "Lent",
     "Minted",
     "Misconfigured",
     "Network",
     "NetworkStatus",
     "Node",
+    "PendingChange",
+    "PermittedMethod",
     "PkpAccount",
     "Refused",
     "SentTransaction",
     "Session",
+    "SessionInfo",
     "Signed",
     "Timeout",
     "Unavailable",

@@ -13,7 +13,6 @@ then costs one round trip to t nodes at the same time.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,34 +23,33 @@ import msgspec
 from keyquorum import intents
 from keyquorum.algebra import ecdsa
 from keyquorum.algebra.curve import Point
-from keyquorum.auth import certificate as certificates
 from keyquorum.auth import request as requests
-from keyquorum.auth.errors import AuthError
-from keyquorum.auth.session_key import SessionPrivateKey
-from keyquorum.auth.statement import MAX_SESSION
 from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import eth_address
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client import session as sessions
-from keyquorum.client.connection import Connection, KeyLike, token_of
+from keyquorum.client import signup
+from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured
 from keyquorum.client.jobs import SignJob
-from keyquorum.client.network import KEY_TYPE, Network, chain_error, minted_token
+from keyquorum.client.logins import Logins
+from keyquorum.client.network import KEY_TYPE, Network, minted_token
+from keyquorum.client.permissions import Permissions
 from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_from, token_hex
-from keyquorum.client.session import Account, CertificateJob, Session
+from keyquorum.client.session import Account, Session
+from keyquorum.client.sessions import Sessions
 from keyquorum.client.transactions import fill
 
-REQUEST_SECONDS = 55
-RENEW_SECONDS = 300.0
 RECEIPT_SECONDS = 60.0
 
 
-class AsyncClient(Connection):
+class AsyncClient(Logins):
     """A client of one network, for one event loop; open it with `async with`.
 
     `network` is a path or URL of a network file, a gateway's URL, or a `Network`. `account` is who logs in and pays
     (anything with eth-account's `address`, `sign_message` and, for sending, `sign_transaction`); `session` an earlier
-    login. `scopes` and `keys` are what a login asks for; `timeout` is in seconds for one call, retries included.
+    login. `scopes` and `keys` are what the account's logins ask for, `session_seconds` how long they last (None: 15
+    minutes, or 8 hours for nothing but personal messages); `timeout` is in seconds for one call, retries included.
     """
 
     def __init__(
@@ -63,28 +61,16 @@ class AsyncClient(Connection):
         through_gateway: bool = False,
         keys: Sequence[KeyLike] | None = None,
         scopes: Sequence[int] = sessions.DEFAULT_SCOPES,
-        session_seconds: float = sessions.DEFAULT_SECONDS,
+        session_seconds: float | None = None,
         domain: str = sessions.DEFAULT_DOMAIN,
         timeout: float = 30.0,
     ) -> None:
-        super().__init__(network, timeout=timeout)
-        self.account = account
-        self._session = session
-        self._through_gateway = through_gateway
-        self._keys = ("*",) if keys is None else tuple(token_hex(token_of(key)) for key in keys)
-        self._scopes = tuple(scopes)
-        self._session_seconds = int(session_seconds)
-        self._domain = domain
-        self._login_lock = asyncio.Lock()
-
-    @property
-    def session(self) -> Session | None:
-        """The login in use, if there is one."""
-        return self._session
-
-    def use_session(self, session: Session) -> None:
-        """Go on with an earlier login instead of logging in again."""
-        self._session = session
+        super().__init__(
+            network, account=account, session=session, through_gateway=through_gateway, keys=keys, scopes=scopes,
+            session_seconds=session_seconds, domain=domain, timeout=timeout,
+        )  # fmt: skip
+        self.permissions = Permissions(self)
+        self.sessions = Sessions(self)
 
     async def key(self, key: KeyLike) -> Key:
         """Return one key with its owner."""
@@ -93,87 +79,6 @@ class AsyncClient(Connection):
     async def keys(self, owner: str | None = None) -> list[Key]:
         """Return the keys that `owner` (by default the account) owns."""
         return await self.chain.keys_of(checksum(owner) if owner else checksum(self._account().address))
-
-    # -- logging in ---------------------------------------------------------------------------------------------------
-
-    async def login(
-        self,
-        account: Account | None = None,
-        *,
-        keys: Sequence[KeyLike] | None = None,
-        scopes: Sequence[int] | None = None,
-        seconds: float | None = None,
-    ) -> Session:
-        """Log in: prove the account, get a certificate for a fresh session key, use it from now on."""
-        if account is not None:
-            self.account = account
-        if keys is not None:
-            self._keys = tuple(token_hex(token_of(key)) for key in keys)
-        self._scopes = self._scopes if scopes is None else tuple(scopes)
-        self._session_seconds = self._session_seconds if seconds is None else int(seconds)
-        if not 0 < self._session_seconds <= MAX_SESSION:
-            raise ValueError(f"a session lasts at most {MAX_SESSION // 3600} hours")
-        signer = self._account()
-        network_key = await self._network_key()
-        key = SessionPrivateKey.generate()
-        expires = int(time.time()) + self._session_seconds
-        try:
-            statement = sessions.new_statement(
-                self.facts.id, key, self._keys, self._scopes, expires=expires, block=await self._recent_block()
-            )
-            proof = await asyncio.to_thread(sessions.sign_statement, signer, statement, self._domain)
-        except AuthError as error:
-            raise ValueError(error.message) from None
-        job = CertificateJob(statement, "siwe", proof, network_key)
-        if self._through_gateway:
-            body = {"statement": statement.to_json(), "method": "siwe", "proof": proof}
-            token = (await self._ask_gateway("/v1/sessions", body, _Certificate)).certificate
-        else:
-            token = await self._fanout.run(job, self._timeout)
-        self._check_certificate(token, key, network_key)
-        self._session = Session(self.facts.id, token, expires, self._keys, self._scopes, key)
-        return self._session
-
-    def _check_certificate(self, token: str, key: SessionPrivateKey, network_key: Point) -> None:
-        try:
-            found = certificates.verify(token, self.facts.id, network_key, int(time.time()))
-        except AuthError as error:
-            raise BadAnswer(f"the certificate does not hold: {error.message}") from None
-        if found.session.thumbprint != key.public.thumbprint or (found.keys, found.scopes) != (
-            self._keys,
-            tuple(sorted(set(self._scopes))),
-        ):
-            raise BadAnswer("the certificate is for something else than was asked")
-
-    async def _recent_block(self) -> str:
-        """Return the hash of a block that every node knows by now: the newest one's parent."""
-        try:
-            block = await self.chain.rpc.block("latest") or {}
-            first = int(block["number"], 16) == 0
-            return str(block["hash"] if first else block["parentHash"])
-        except (RpcError, RpcUnreachable, KeyError) as error:
-            raise chain_error("the newest block", error) from None
-
-    async def _logged_in(self) -> Session:
-        """Return a session that is good for this request, logging in or renewing when needed."""
-        session = self._session
-        if session is not None and not session.expires_within(REQUEST_SECONDS / 2):
-            if session.expires_within(min(RENEW_SECONDS, self._session_seconds / 4)) and self.account is not None:
-                self._renew_soon()
-            return session
-        async with self._login_lock:
-            if self._session is None or self._session.expires_within(REQUEST_SECONDS / 2):
-                await self.login()
-        assert self._session is not None  # noqa: S101 - login sets it or raises
-        return self._session
-
-    def _renew_soon(self) -> None:
-        if not self._login_lock.locked():
-            self._spawn(self._renew())
-
-    async def _renew(self) -> None:
-        async with self._login_lock:
-            await self.login()
 
     # -- signing ------------------------------------------------------------------------------------------------------
 
@@ -186,25 +91,16 @@ class AsyncClient(Connection):
         deadline = time.monotonic() + budget
         failed: set[frozenset[int]] = set()
         while True:
-            request_id = secrets.token_urlsafe(24)
-            token = requests.make(
-                session.key,
-                network=self.facts.id,
-                request_id=request_id,
-                expires=int(time.time()) + REQUEST_SECONDS,
-                key=token_hex(token_id),
-                intent=intent,
-            )
+            request_id, asked = session.request(requests.SIGN, intent, token_hex(token_id))
             job = SignJob(
-                session.certificate,
-                token,
+                asked,
                 request_id=request_id,
                 digest=read.digest,
                 summary=read.summary,
                 public_key=public_key,
             )
             if self._through_gateway:
-                return await self._sign_at_gateway(session.certificate, token, read.digest, read.summary, public_key)
+                return await self._sign_at_gateway(asked, read.digest, read.summary, public_key)
             tried = len(failed)
             try:
                 return await self._fanout.run(job, max(0.0, deadline - time.monotonic()), failed)
@@ -214,9 +110,9 @@ class AsyncClient(Connection):
                     raise
 
     async def _sign_at_gateway(
-        self, certificate: str, token: str, digest: bytes, summary: str, public_key: Point
+        self, asked: Mapping[str, Any], digest: bytes, summary: str, public_key: Point
     ) -> Signed:
-        answer = await self._ask_gateway("/v1/sign", {"certificate": certificate, "request": token}, _GatewaySigned)
+        answer = await self._ask_gateway("/v1/sign", asked, _GatewaySigned)
         try:
             r, s = int(answer.signature.r, 16), int(answer.signature.s, 16)
             recovered = ecdsa.recover(digest, r, s, answer.signature.v)
@@ -279,6 +175,19 @@ class AsyncClient(Connection):
             raise BadAnswer("the key that was minted belongs to somebody else")
         return Minted(key, transaction)
 
+    async def sign_up(self, *, another: str | None = None, user_pubkey: bytes = b"") -> Minted:
+        """Return the key of the login in use, minted and paid by the gateway when there is none; see `signup.py`.
+
+        Asked again it is the same key; `another` is a word that names one more. `user_pubkey` is a passkey's COSE key
+        followed by its credential id.
+        """
+        session = await self._logged_in()
+        _, asked = session.request(requests.MINT, signup.mint_intent(another, user_pubkey))
+        answer = await self._ask_gateway("/v1/keys", asked, signup.GatewayKey)
+        key = await self.chain.key(token_from(answer.token_id))
+        await signup.check(self.chain, session.methods[0], another, key, answer)
+        return Minted(key, answer.transaction)
+
     async def transfer(self, key: KeyLike, to: str) -> str:
         """Give a key to another address, by a transaction of the account; return its hash. Every grant becomes void."""
         account = checksum(self._account().address)
@@ -315,23 +224,10 @@ class AsyncClient(Connection):
                 f"the transaction {name} was sent but is not mined yet", code="not_mined", hint="look it up later"
             ) from None
 
-    # -- helpers ------------------------------------------------------------------------------------------------------
-
-    def _account(self) -> Account:
-        if self.account is None:
-            raise Misconfigured(
-                "there is no account to act for", code="no_account", hint="give the client an account, or log in"
-            )
-        return self.account
-
 
 def hash_of(raw: bytes) -> str:
     """Return the hash of a signed transaction, as the chain names it."""
     return "0x" + intents.transaction_hash(raw).hex()
-
-
-class _Certificate(msgspec.Struct):
-    certificate: str
 
 
 class _GatewaySignature(msgspec.Struct):

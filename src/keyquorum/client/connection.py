@@ -105,6 +105,11 @@ class Connection:
         assert self._chain is not None  # noqa: S101 - set together with the facts
         return self._chain
 
+    @property
+    def has_gateway(self) -> bool:
+        """Whether the network file names a gateway."""
+        return self._network is not None and bool(self._network.gateway)
+
     def _current_committee(self) -> Committee:
         return self._committee or self.facts.committee
 

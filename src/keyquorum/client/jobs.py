@@ -7,6 +7,7 @@ or show, something else than the user meant: its answer is refused before it is 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -33,10 +34,11 @@ class SignJob(Job[SignAnswer, Signed]):
     shape = SignAnswer
 
     def __init__(
-        self, certificate: str, request: str, *, request_id: str, digest: bytes, summary: str, public_key: Point
+        self, asked: Mapping[str, Any], *, request_id: str, digest: bytes, summary: str, public_key: Point
     ) -> None:
+        """`asked` are certificate, delegations if there are any, and request, as a node takes them."""
         self.request_id = request_id
-        self._fixed = {"certificate": certificate, "request": request}
+        self._fixed = dict(asked)
         self._digest = digest
         self._digest_hex = "0x" + digest.hex()
         self._summary = summary

@@ -67,10 +67,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Minted:
-    """A key just minted and the hash of the transaction that did it."""
+    """A key and the hash of the transaction that minted it; None: a login's key that was there already."""
 
     key: Key
-    transaction: str
+    transaction: str | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `POST /v1/keys`."""

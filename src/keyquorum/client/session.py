@@ -11,28 +11,37 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
 from keyquorum.algebra.curve import Point
-from keyquorum.auth import certificate, jws, siwe
+from keyquorum.auth import certificate, delegation, jws, siwe
+from keyquorum.auth import request as requests
 from keyquorum.auth.encoding import from_base64url, from_hex
 from keyquorum.auth.errors import AuthError
-from keyquorum.auth.method import Proven
+from keyquorum.auth.method import Method, Proven
 from keyquorum.auth.network import from_checksum
-from keyquorum.auth.session_key import SessionPrivateKey
-from keyquorum.auth.statement import Statement
+from keyquorum.auth.scopes import Scope
+from keyquorum.auth.session_key import SessionKey, SessionPrivateKey
+from keyquorum.auth.statement import DEFAULT_USES, Statement
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
 from keyquorum.client.shares import Share, combine_shares, odd_one
 from keyquorum.client.transport import encode
 
-DEFAULT_SECONDS = 8 * 3600
+REQUEST_SECONDS = 55
+MESSAGES_SECONDS = 8 * 3600
+DEFAULT_SECONDS = 15 * 60
 DEFAULT_SCOPES = (1,)
 DEFAULT_DOMAIN = "localhost"
+
+
+def default_seconds(scopes: Iterable[int]) -> int:
+    """Return how long a login lasts when nobody says: 8 h for personal messages or nothing, else 15 minutes."""
+    return MESSAGES_SECONDS if set(scopes) <= {Scope.SIGN_PERSONAL_MESSAGE} else DEFAULT_SECONDS
 
 
 class Account(Protocol):
@@ -50,7 +59,7 @@ class Account(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """A session key and the network's certificate for it."""
+    """A session key and the network's certificate for it; for a delegate's key also the delegations that lead to it."""
 
     network: str
     certificate: str
@@ -58,10 +67,79 @@ class Session:
     keys: tuple[str, ...]
     scopes: tuple[int, ...]
     key: SessionPrivateKey = field(repr=False)
+    uses: int = DEFAULT_USES
+    delegations: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """What names this session for revoking it: 64 hex digits."""
+        return delegation.name(self.delegations[-1]) if self.delegations else str(self.claims["jti"])
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """The certificate's claims, unverified."""
+        return read_certificate(self.certificate)
+
+    @property
+    def methods(self) -> tuple[Proven, ...]:
+        """Who the certificate says the user is."""
+        return tuple(Proven(one["type"], bytes.fromhex(one["id"][2:])) for one in self.claims["methods"])
 
     def expires_within(self, seconds: float) -> bool:
         """Say whether the certificate has at most `seconds` left."""
         return time.time() + seconds >= self.expires
+
+    def request(self, kind: str, intent: Mapping[str, Any], key: str = requests.NO_KEY) -> tuple[str, dict[str, Any]]:
+        """Return (request id, body for gateway or node) of a fresh signed request; `key` is a token id as text."""
+        request_id = secrets.token_urlsafe(24)
+        token = requests.make(
+            self.key,
+            network=self.network,
+            request_id=request_id,
+            expires=int(time.time()) + REQUEST_SECONDS,
+            key=key,
+            intent=intent,
+            kind=kind,
+        )
+        lent = {"delegations": list(self.delegations)} if self.delegations else {}
+        return request_id, {"certificate": self.certificate, "request": token} | lent
+
+    def delegate(
+        self,
+        to: SessionKey,
+        *,
+        keys: Sequence[str] | None = None,
+        scopes: Sequence[int] | None = None,
+        seconds: float | None = None,
+        uses: int | None = None,
+    ) -> Lent:
+        """Lend a part of this session to another key, offline; what is left out stays as it is.
+
+        Raises `ValueError` when it would be more than this session has, or the fourth link.
+        """
+        if len(self.delegations) >= delegation.MAX_DEPTH:
+            raise ValueError(f"a session can be lent on {delegation.MAX_DEPTH} times")
+        lent = delegation.Delegation(
+            network=self.network,
+            parent=self.id,
+            session=to,
+            keys=self.keys if keys is None else tuple(keys),
+            scopes=self.scopes if scopes is None else tuple(sorted(set(scopes))),
+            uses=self.uses if uses is None else uses,
+            expires=self.expires if seconds is None else int(time.time() + seconds),
+        )
+        try:
+            certificate.check_narrower(self, lent)
+            token = delegation.make(self.key, lent)
+        except AuthError as error:
+            raise ValueError(error.message) from None
+        links = (*self.delegations, token)
+        return Lent(self.network, self.certificate, links, lent.keys, lent.scopes, lent.expires, lent.uses)
+
+    @classmethod
+    def borrowed(cls, lent: Lent, key: SessionPrivateKey) -> Session:
+        """Return the delegate's session, of what it was lent and its own key."""
+        return cls(lent.network, lent.certificate, lent.expires, lent.keys, lent.scopes, key, lent.uses, lent.links)
 
     def to_stored(self) -> dict[str, Any]:
         """Return everything, the session's secret included, for a file that only the user can read."""
@@ -72,6 +150,8 @@ class Session:
             "keys": list(self.keys),
             "scopes": list(self.scopes),
             "secret": self.key.secret_bytes().hex(),
+            "uses": self.uses,
+            "delegations": list(self.delegations),
         }
 
     @classmethod
@@ -84,16 +164,54 @@ class Session:
             keys=tuple(map(str, stored["keys"])),
             scopes=tuple(map(int, stored["scopes"])),
             key=SessionPrivateKey(int(stored["secret"], 16)),
+            uses=int(stored.get("uses", DEFAULT_USES)),
+            delegations=tuple(map(str, stored.get("delegations", ()))),
+        )
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What a delegate gets: nothing of it is secret, and it is worth nothing without the delegate's own key."""
+
+    network: str
+    certificate: str
+    links: tuple[str, ...]
+    keys: tuple[str, ...]
+    scopes: tuple[int, ...]
+    expires: int
+    uses: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `from_json` reads, to be handed to the delegate."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Lent:
+        """Read it; raise `KeyError`, `TypeError` or `ValueError` for anything else."""
+        return cls(
+            network=str(value["network"]),
+            certificate=str(value["certificate"]),
+            links=tuple(map(str, value["links"])),
+            keys=tuple(map(str, value["keys"])),
+            scopes=tuple(map(int, value["scopes"])),
+            expires=int(value["expires"]),
+            uses=int(value["uses"]),
         )
 
 
 def new_statement(
-    network: str, key: SessionPrivateKey, keys: tuple[str, ...], scopes: tuple[int, ...], *, expires: int, block: str
+    network: str,
+    key: SessionPrivateKey,
+    keys: tuple[str, ...],
+    scopes: Iterable[int],
+    *,
+    expires: int,
+    block: str,
+    uses: int = DEFAULT_USES,
 ) -> Statement:
     """Return a statement with a fresh nonce."""
-    return Statement(
-        network, key.public, keys, tuple(sorted(set(scopes))), expires, secrets.token_hex(16), block.lower()
-    )
+    nonce = secrets.token_hex(16)
+    return Statement(network, key.public, keys, tuple(sorted(set(scopes))), expires, nonce, block.lower(), uses)
 
 
 def sign_statement(account: Account, statement: Statement, domain: str) -> dict[str, str]:
@@ -113,17 +231,59 @@ class SessionAnswer(msgspec.Struct):
     certificate_input: str
 
 
+@dataclass(frozen=True)
+class Expected:
+    """Whom a certificate must name: one identity of `type` (with this `id`, where it is known), and all those of `old`.
+
+    `old` is the certificate that is stepped up: the new one is the same session, with its id and its issue time.
+    """
+
+    type: int
+    id: bytes | None = None
+    old: certificate.Certificate | None = None
+
+    def holds(self, named: Sequence[Proven]) -> bool:
+        """Say whether the identities that a certificate names are exactly these."""
+        others = self.old.methods if self.old else ()
+        fresh = [one for one in named if one not in others]
+        # Who steps up with an identity that is there already adds nothing.
+        found = fresh or [one for one in others if self._fits(one)][:1]
+        return len(found) == 1 and self._fits(found[0]) and set(others) <= set(named)
+
+    def _fits(self, one: Proven) -> bool:
+        return one.type == self.type and self.id in (None, one.id)
+
+
 class CertificateJob(Job[SessionAnswer, str]):
     """Ask t nodes to certify a proven statement; the result is the certificate."""
 
     path = "/v1/sessions"
     shape = SessionAnswer
 
-    def __init__(self, statement: Statement, method: str, proof: object, network_key: Point) -> None:
+    def __init__(
+        self,
+        statement: Statement,
+        method: Method,
+        proof: object,
+        network_key: Point,
+        *,
+        identity: bytes | None = None,
+        joins: tuple[str, certificate.Certificate] | None = None,
+    ) -> None:
+        """`identity`: the id that the proof must prove, where it is known; `joins`: the certificate to step up from."""
         self.statement = statement
         self.request_id = statement.challenge
+        self.expected = Expected(method.type_number, identity, joins[1] if joins else None)
+        self._old = joins[1] if joins else None
         self._network_key = network_key
-        self._fixed = {"statement": statement.to_json(), "method": method, "proof": proof}
+        self._fixed = {"statement": statement.to_json(), "method": method.name, "proof": proof}
+        if joins:
+            self._fixed["certificate"] = joins[0]
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """The body for a gateway, which chooses the nodes itself."""
+        return self._fixed
 
     def body(self, signers: tuple[int, ...], attempt: int) -> bytes:
         """Return the node's request body."""
@@ -132,7 +292,7 @@ class CertificateJob(Job[SessionAnswer, str]):
     def check(self, party: int, answer: SessionAnswer) -> None:
         """Refuse a certificate for anything but the statement, and a share in another's name."""
         answer.share.check(party)
-        if not is_certificate_for(self.statement, answer.certificate_input):
+        if not is_certificate_for(self.statement, answer.certificate_input, self.expected, self._old):
             raise BadAnswer(f"node {party} would certify something else than the statement", party=party)
 
     def finish(self, answers: Mapping[int, SessionAnswer]) -> str:
@@ -146,8 +306,13 @@ class CertificateJob(Job[SessionAnswer, str]):
         return certificate.assemble(signing_input, signature.r, signature.s)
 
 
-def is_certificate_for(statement: Statement, signing_input: str) -> bool:
-    """Say whether header and payload are the ones a node builds for `statement`, whoever proved to be who."""
+def is_certificate_for(
+    statement: Statement, signing_input: str, expected: Expected, old: certificate.Certificate | None = None
+) -> bool:
+    """Say whether header and payload are the ones a node builds for `statement` and the `expected` identities.
+
+    `old` is the certificate that is stepped up: the new one keeps its id and its issue time.
+    """
     try:
         header, payload = signing_input.split(".")
         token = f"{header}.{payload}.{'A' * 86}"
@@ -158,7 +323,8 @@ def is_certificate_for(statement: Statement, signing_input: str) -> bool:
         if not isinstance(issued_at, int) or not isinstance(methods, list):
             return False
         proven = [Proven(m["type"], from_hex(m["id"], len(m["id"]) // 2 - 1, "an id"), issued_at) for m in methods]
-        return certificate.certificate_input(statement, proven) == signing_input.encode()
+        built = certificate.certificate_input(statement, proven, old)
+        return built == signing_input.encode() and expected.holds(proven)
     except (AuthError, ValueError, KeyError, TypeError):
         return False
 

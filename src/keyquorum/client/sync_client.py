@@ -18,10 +18,25 @@ from keyquorum.client import session as sessions
 from keyquorum.client.async_client import AsyncClient
 from keyquorum.client.connection import KeyLike
 from keyquorum.client.network import Facts, Network
+from keyquorum.client.permissions import Permissions
 from keyquorum.client.session import Account, Session
+from keyquorum.client.sessions import Sessions
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Part = TypeVar("Part", Permissions, Sessions)
+
+
+def _part(
+    name: str, method: Callable[Concatenate[Part, P], Coroutine[Any, Any, R]]
+) -> Callable[Concatenate[_Parted, P], R]:
+    """Return the blocking form of a method of `AsyncClient.permissions` or `.sessions`."""
+
+    @functools.wraps(method)
+    def call(self: _Parted, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.client.run(method(getattr(self.client.asynchronous, name), *args, **kwargs))
+
+    return call
 
 
 def _sync(
@@ -48,7 +63,7 @@ class Client:
         through_gateway: bool = False,
         keys: Sequence[KeyLike] | None = None,
         scopes: Sequence[int] = sessions.DEFAULT_SCOPES,
-        session_seconds: float = sessions.DEFAULT_SECONDS,
+        session_seconds: float | None = None,
         domain: str = sessions.DEFAULT_DOMAIN,
         timeout: float = 30.0,
     ) -> None:
@@ -66,6 +81,8 @@ class Client:
             domain=domain,
             timeout=timeout,
         )
+        self.permissions = SyncPermissions(self)
+        self.sessions = SyncSessions(self)
 
     def __enter__(self) -> Self:
         try:
@@ -115,8 +132,15 @@ class Client:
         """The login in use, if there is one."""
         return self.asynchronous.session
 
+    def use_session(self, session: Session) -> None:
+        """Go on with an earlier login, or with a session that somebody lent, instead of logging in."""
+        self.asynchronous.use_session(session)
+
     connect = _sync(AsyncClient.connect)
     login = _sync(AsyncClient.login)
+    login_with = _sync(AsyncClient.login_with)
+    step_up = _sync(AsyncClient.step_up)
+    sign_up = _sync(AsyncClient.sign_up)
     network = _sync(AsyncClient.network)
     key = _sync(AsyncClient.key)
     keys = _sync(AsyncClient.keys)
@@ -129,3 +153,33 @@ class Client:
     sign_transaction = _sync(AsyncClient.sign_transaction)
     send_transaction = _sync(AsyncClient.send_transaction)
     send_from_account = _sync(AsyncClient.send_from_account)
+
+
+class _Parted:
+    """A group of methods of a client."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+
+class SyncPermissions(_Parted):
+    """`Permissions`, blocking."""
+
+    list = _part("permissions", Permissions.list)
+    pending = _part("permissions", Permissions.pending)
+    delay = _part("permissions", Permissions.delay)
+    add = _part("permissions", Permissions.add)
+    remove = _part("permissions", Permissions.remove)
+    add_scope = _part("permissions", Permissions.add_scope)
+    remove_scope = _part("permissions", Permissions.remove_scope)
+    set_delay = _part("permissions", Permissions.set_delay)
+    cancel = _part("permissions", Permissions.cancel)
+
+
+class SyncSessions(_Parted):
+    """`Sessions`, blocking."""
+
+    list = _part("sessions", Sessions.list)
+    revoke = _part("sessions", Sessions.revoke)
+    revoke_all = _part("sessions", Sessions.revoke_all)
+    revoke_key = _part("sessions", Sessions.revoke_key)

@@ -1,135 +1,51 @@
 """The gateway: one HTTPS call from any language, and nothing to trust.
 
-It fans a signed request out to t nodes, retries with other sets, combines, verifies, answers: the SDK's own code
-(`client.fanout`), run for others. It holds no authority. What a user signed names the key, the message and the time;
-a gateway can delay it, never change it, and whoever cares verifies the signature again. Its one secret is the account
-that pays for mints. It checks requests itself only to spare the nodes what they would refuse anyway.
+It fans a signed request out to t nodes, retries with other sets, combines, verifies, answers; it pays for keys, changes
+of permissions and revocations (`services.py`). It holds no authority. What a user signed names the key, the message and
+the time; a gateway can delay it, never change it, and whoever cares verifies the outcome again. Its one secret is the
+account that pays. Here is the HTTP around it: which path leads where, and how a process starts and stops.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from keyquorum import __version__, intents
-from keyquorum.algebra.strict_json import fields, loads
-from keyquorum.algebra.strict_json import text as text_rule
-from keyquorum.auth import certificate as certificates
-from keyquorum.auth import request as requests
-from keyquorum.auth.method import method
-from keyquorum.auth.statement import Statement
-from keyquorum.chain.account import checksum
-from keyquorum.chain.rpc import Sender
-from keyquorum.client.connection import Connection
-from keyquorum.client.jobs import SignJob
-from keyquorum.client.results import NetworkStatus, token_from
-from keyquorum.client.session import CertificateJob
+from keyquorum import __version__
 from keyquorum.gateway.config import GatewayConfig, load
 from keyquorum.gateway.http import MAX_BODY, UNAVAILABLE, Metrics, json_response, manners, read_body
 from keyquorum.gateway.openapi import document
-from keyquorum.gateway.relay import Relay
+from keyquorum.gateway.services import Gateway
 
-STATUS_FRESH_SECONDS = 1.0
-STARTING_SECONDS = 0.1
-
-
-class Gateway(Connection):
-    """The gateway's services; each takes a request body as bytes and returns JSON."""
-
-    def __init__(self, config: GatewayConfig) -> None:
-        super().__init__(config.as_network(), timeout=config.request_seconds, user_agent="keyquorum-gateway")
-        self._config = config
-        self._relay: Relay | None = None
-        self._status: tuple[float, NetworkStatus] | None = None
-        self._status_lock = asyncio.Lock()
-        self.port = config.port
-
-    async def connect(self) -> None:
-        """Read the network from the chain and open the relayer's account."""
-        await super().connect()
-        if self._relay is None:
-            self._relay = Relay(
-                self.chain, self._open_sender(), self._config.mints_per_owner, self._config.mints_per_client
-            )
-
-    def _open_sender(self) -> Sender | None:
-        path = self._config.relayer_key_file
-        if not path:
-            return None
-        try:
-            key = bytes.fromhex(Path(path).read_text().strip().removeprefix("0x"))
-            return Sender(self.chain.rpc, key)
-        except (OSError, ValueError):
-            raise ValueError(f"{path} holds no relayer key (64 hex digits)") from None
-
-    async def sign(self, body: bytes) -> dict[str, Any]:
-        """Answer `POST /v1/sign`."""
-        found = fields(loads(body, MAX_BODY), {"certificate": str, "request": str})
-        now = int(time.time())
-        certificate = certificates.verify(found["certificate"], self.facts.id, await self._network_key(), now)
-        request = requests.verify(found["request"], certificate, self.facts.id, now)
-        intent = intents.read(request.intent, None)
-        job = SignJob(
-            found["certificate"],
-            found["request"],
-            request_id=request.id,
-            digest=intent.digest,
-            summary=intent.summary,
-            public_key=await self._public_key(token_from(request.key)),
-        )
-        return (await self._fanout.run(job, self._timeout)).to_json()
-
-    async def open_session(self, body: bytes) -> dict[str, Any]:
-        """Answer `POST /v1/sessions`."""
-        found = fields(loads(body, MAX_BODY), {"statement": dict, "method": str, "proof": dict})
-        statement = Statement.from_json(found["statement"])
-        # Whether the block is recent is left to the nodes: each knows the chain.
-        statement.check(self.facts.id, int(time.time()), lambda _: True)
-        method(found["method"])
-        job = CertificateJob(statement, found["method"], found["proof"], await self._network_key())
-        return {"certificate": await self._fanout.run(job, self._timeout)}
-
-    async def mint(self, body: bytes, client: str) -> dict[str, Any]:
-        """Answer `POST /v1/keys` for `client`, the network address that asks."""
-        found = fields(loads(body, MAX_BODY), {"owner": text_rule(42)})
-        owner = checksum(found["owner"])
-        if int(owner, 16) == 0:
-            raise ValueError("nobody owns the zero address")
-        relay = self._relay
-        assert relay is not None  # noqa: S101 - made by connect
-        return (await relay.mint(owner, client)).to_json()
-
-    async def describe_key(self, name: str) -> dict[str, Any]:
-        """Answer `GET /v1/keys/{id}`."""
-        return (await self.chain.key(token_from(name))).to_json() | {"epoch": self._current_committee().epoch}
-
-    async def status(self) -> NetworkStatus:
-        """Return the network's state, at most a second old: many who ask cost the nodes one look.
-
-        While it is not ready it is looked at more often, because somebody is waiting.
-        """
-        async with self._status_lock:
-            fresh = STATUS_FRESH_SECONDS if self._status is not None and self._status[1].ready else STARTING_SECONDS
-            if self._status is None or time.monotonic() - self._status[0] > fresh:
-                self._status = (time.monotonic(), await self.network())
-            return self._status[1]
-
-    def network_file(self) -> dict[str, str]:
-        """Answer `GET /network.json`: how a client reaches this network through this gateway."""
-        config = self._config
-        own = config.public_url or f"http://{config.host}:{self.port}"
-        return {"network": config.network, "rpc": config.public_rpc or config.rpc, "gateway": own}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Service = Callable[[bytes], Awaitable[dict[str, Any]]]
+ServiceFor = Callable[[bytes, str], Awaitable[dict[str, Any]]]
 
 
-def _page(make: Callable[[], web.Response]) -> Any:
+def _page(make: Callable[[], web.Response]) -> Handler:
     async def handler(_: web.Request) -> web.Response:
         return make()
+
+    return handler
+
+
+def _posting(service: Service) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return json_response(await service(await read_body(request)))
+
+    return handler
+
+
+def _posting_for(service: ServiceFor) -> Handler:
+    """Pass the asking network address on, to what is limited by it."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return json_response(await service(await read_body(request), request.remote or ""))
 
     return handler
 
@@ -138,17 +54,11 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Appli
     """Return the aiohttp application."""
     specification = document()
 
-    def posting(service: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Any:
-        async def handler(request: web.Request) -> web.Response:
-            return json_response(await service(await read_body(request)))
-
-        return handler
-
-    async def mint(request: web.Request) -> web.Response:
-        return json_response(await gateway.mint(await read_body(request), request.remote or ""))
-
     async def key(request: web.Request) -> web.Response:
         return json_response(await gateway.describe_key(request.match_info["id"]))
+
+    async def passkey(request: web.Request) -> web.Response:
+        return json_response(await gateway.find_passkey(request.match_info["id"]))
 
     async def network(_: web.Request) -> web.Response:
         return json_response((await gateway.status()).to_json() | {"version": __version__})
@@ -161,10 +71,16 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Appli
     app = web.Application(middlewares=[manners(metrics, per_second)], client_max_size=MAX_BODY)
     app.add_routes(
         [
-            web.post("/v1/sign", posting(gateway.sign)),
-            web.post("/v1/sessions", posting(gateway.open_session)),
-            web.post("/v1/keys", mint),
+            web.post("/v1/sign", _posting(gateway.sign)),
+            web.post("/v1/sessions", _posting(gateway.open_session)),
+            web.post("/v1/sessions/list", _posting(gateway.list_sessions)),
+            web.post("/v1/revocations", _posting_for(gateway.revoke)),
+            web.post("/v1/commitments", _posting(gateway.commit)),
+            web.post("/v1/keys", _posting_for(gateway.mint)),
             web.get("/v1/keys/{id}", key),
+            web.post("/v1/permissions", _posting_for(gateway.change_permissions)),
+            web.get("/v1/passkeys/{id}", passkey),
+            web.get("/v1/login", _page(lambda: json_response(gateway.login_options()))),
             web.get("/v1/network", network),
             web.get("/v1/openapi.json", _page(lambda: json_response(specification))),
             web.get("/network.json", _page(lambda: json_response(gateway.network_file()))),

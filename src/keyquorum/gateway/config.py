@@ -1,4 +1,8 @@
-"""The gateway's settings: one TOML file, read strictly; the relayer's key stands in a file of its own."""
+"""The gateway's settings: one TOML file, read strictly; the relayer's key stands in a file of its own.
+
+`[login]` is what `GET /v1/login` tells browsers and command lines: where and with what people can log in. It is public,
+and nobody's word: each node checks logins by settings of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from keyquorum.auth.method import methods
+from keyquorum.client.discord import DiscordLogin
 from keyquorum.client.network import Network
+from keyquorum.client.oidc import OidcLogin
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 TEMPLATE = """\
 # Settings of a Keyquorum gateway. Paths are relative to this file. No secret belongs in here.
@@ -19,16 +28,49 @@ host = {host}
 port = {port}
 public_url = {public_url}              # what network.json tells clients; empty: http://host:port
 public_rpc = {public_rpc}              # the chain endpoint network.json tells clients; empty: rpc
-relayer_key_file = {relayer_key_file}  # pays for mints; left out: this gateway does not mint
-mints_per_owner = {mints_per_owner}    # an hour, for each address that receives keys
+relayer_key_file = {relayer_key_file}  # pays for keys, changes of permissions, revocations; left out: it does not
+mints_per_owner = {mints_per_owner}    # an hour, for each address or login that receives keys
 mints_per_client = {mints_per_client}  # an hour, for each network address that asks
+mints_per_method = {mints_per_method}  # an hour, for all logins of one type together
+calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
 requests_per_second = {requests_per_second}  # of one network address
-request_seconds = 30.0       # patience with the nodes
+request_seconds = {request_seconds}       # patience with the nodes
+first_block = {first_block}              # where the contracts begin: events are read from there
 """
 
 
 class ConfigError(ValueError):
     """The file is missing, is not TOML, or a setting in it is unknown, missing or out of range."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table of the file."""
+
+
+class LoginSection(_Section, frozen=True):
+    """What this gateway's users can log in with, and where; `codes` are the URLs of code services, of which a login
+    needs `codes_required` (0: all)."""
+
+    methods: list[str] = []
+    domains: list[str] = []
+    rp_id: str = ""
+    oidc: list[OidcLogin] = []
+    discord: DiscordLogin | None = None
+    codes: list[str] = []
+    codes_required: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of `GET /v1/login`; without `methods` those that need no settings are named."""
+        plain = [name for name, each in methods().items() if each.settings_type is None]
+        return {
+            "methods": self.methods or plain,
+            "domains": self.domains,
+            "rp_id": self.rp_id,
+            "oidc": [msgspec.structs.asdict(one) for one in self.oidc],
+            "discord": msgspec.structs.asdict(self.discord) if self.discord else None,
+            "codes": self.codes,
+            "codes_required": self.codes_required or len(self.codes),
+        }
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,10 +83,14 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_url: str = ""
     public_rpc: str = ""
     relayer_key_file: str = ""
-    mints_per_owner: Annotated[int, msgspec.Meta(ge=1)] = 20
-    mints_per_client: Annotated[int, msgspec.Meta(ge=1)] = 100
-    requests_per_second: Annotated[int, msgspec.Meta(ge=1)] = 200
+    mints_per_owner: Positive = 20
+    mints_per_client: Positive = 100
+    mints_per_method: Positive = 10_000
+    calls_per_key: Positive = 60
+    requests_per_second: Positive = 200
     request_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
+    first_block: Annotated[int, msgspec.Meta(ge=0)] = 0
+    login: LoginSection = LoginSection()
 
     def as_network(self) -> Network:
         """Return where the network is, as this gateway reaches it."""
@@ -70,4 +116,27 @@ def load(path: Path) -> GatewayConfig:
 def dump(config: GatewayConfig) -> str:
     """Return the text of a documented settings file that `load` reads back as `config`."""
     values: dict[str, Any] = msgspec.structs.asdict(config)
-    return TEMPLATE.format(**{name: msgspec.json.encode(value).decode() for name, value in values.items()})
+    login: dict[str, Any] = msgspec.to_builtins(values.pop("login"))
+    text = TEMPLATE.format(**{name: _toml(value) for name, value in values.items()})
+    return text + (_tables("login", login) if login else "")
+
+
+def _tables(name: str, values: dict[str, Any]) -> str:
+    """Return a TOML table with its sub-tables after its own values, as TOML wants it."""
+    plain = {key: value for key, value in values.items() if not _is_table(value)}
+    text = f"\n[{name}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in plain.items())
+    for key, value in values.items():
+        if isinstance(value, dict):
+            text += _tables(f"{name}.{key}", value)
+        elif _is_table(value):
+            text += "".join(_tables(f"[{name}.{key}]", entry) for entry in value)
+    return text
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
+def _toml(value: Any) -> str:
+    # TOML's strings, numbers and arrays of strings take JSON's form.
+    return msgspec.json.encode(value).decode()

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from keyquorum import __version__
+from keyquorum.auth import delegation
 from keyquorum.auth.method import methods
 
 HEX = {"type": "string", "pattern": "^0x[0-9a-f]*$"}
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
 ERROR = {"code": TEXT, "message": TEXT, "hint": TEXT}
+SESSION = {"id": TEXT, "methods": {"type": "array"}, "keys": {"type": "array"}, "scopes": {"type": "array"}} | {
+    "issued_at": NUMBER,
+    "expires": NUMBER,
+}
 KEY = {"token_id": HEX, "public_key": HEX, "address": HEX, "owner": TEXT, "state": TEXT, "epoch": NUMBER}
 
 
@@ -29,38 +34,76 @@ def _operation(summary: str, answer: dict[str, Any], body: dict[str, Any] | None
         "summary": summary,
         "responses": {"200": {"description": "done"} | _content(_object(answer)), "4XX": failed, "503": failed},
     }
-    return operation | ({"requestBody": {"required": True} | _content(_object(body, closed=True))} if body else {})
+    return operation | ({"requestBody": {"required": True} | _content(body)} if body else {})
+
+
+def _forms() -> dict[str, dict[str, Any]]:
+    """Return the body of every POST."""
+    proofs = {"oneOf": [dict(each.proof_schema) for each in methods().values()]}
+    names = {"type": "string", "enum": list(methods())}
+    request = _object({"certificate": TEXT, "request": TEXT}, closed=True)
+    lent = {"type": "array", "items": TEXT, "maxItems": delegation.MAX_DEPTH}
+    request["properties"] = request["properties"] | {"delegations": lent}
+    session = _object({"statement": {"type": "object"}, "method": names, "proof": proofs}, closed=True)
+    session["properties"] = session["properties"] | {"certificate": TEXT}
+    digests = {"token_digest": HEX, "binding": HEX}
+    call = {"key": HEX, "call": HEX, "nonce": NUMBER, "deadline": NUMBER, "signature": HEX}
+    return {
+        "request": request,
+        "session": session,
+        "commitment": _object({"method": names, "statement": {"type": "object"}} | digests, closed=True),
+        "mint": {"oneOf": [request, _object({"owner": HEX}, closed=True)]},
+        "call": _object(call, closed=True),
+    }
+
+
+def _posts(form: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    signature = _object({"r": HEX, "s": HEX, "v": NUMBER, "compact": HEX})
+    signed = {"signature": signature, "summary": TEXT, "digest": HEX, "public_key": HEX}
+    key = {"token_id": HEX, "public_key": HEX, "address": HEX, "transaction": {"type": ["string", "null"]}}
+    revoked = {"what": HEX, "before": TEXT, "signature": HEX, "transaction": HEX}
+    receipts = {"receipts": {"type": "array"}, "missing": {"type": "object"}}
+    sessions = {"sessions": {"type": "array", "items": _object(SESSION)}}
+    return {
+        "/v1/sessions": _operation(
+            "certify a login; with a certificate of the same session key: step it up", {"certificate": TEXT},
+            form["session"],
+        ),
+        "/v1/sessions/list": _operation("the sessions that nodes remember (kind sessions)", sessions, form["request"]),
+        "/v1/revocations": _operation(
+            "end sessions (kind revoke); the gateway pays", revoked, form["request"]
+        ),
+        "/v1/commitments": _operation("every node's receipt for a bearer token", receipts, form["commitment"]),
+        "/v1/sign": _operation("sign what a session key asked for (kind sign)", signed, form["request"]),
+        "/v1/keys": _operation("the key of a login (kind mint), or the next key to an owner", key, form["mint"]),
+        "/v1/permissions": _operation(
+            "change who may use a key, as its owner signed it; the gateway pays", {"transaction": HEX}, form["call"]
+        ),
+    }  # fmt: skip
 
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
-    signature = _object({"r": HEX, "s": HEX, "v": NUMBER, "compact": HEX})
-    proofs = {"oneOf": [dict(each.proof_schema) for each in methods().values()]}
-    names = {"type": "string", "enum": list(methods())}
-    session = {"statement": {"type": "object"}, "method": names, "proof": proofs}
-    sign = _operation(
-        "sign what a session key asked for",
-        {"signature": signature, "summary": TEXT, "digest": HEX, "public_key": HEX},
-        {"certificate": TEXT, "request": TEXT},
-    )
-    mint = _operation(
-        "mint the next key; the gateway pays",
-        {"token_id": HEX, "public_key": HEX, "address": HEX, "transaction": HEX},
-        {"owner": HEX},
-    )
     key_id = {"name": "id", "in": "path", "required": True, "schema": HEX}
     network = {"network": TEXT, "chain_id": NUMBER, "threshold": NUMBER, "nodes": {"type": "array"}, "ready": {}}
+    lists = {name: {"type": "array"} for name in ("methods", "domains", "oidc", "codes")}
+    login = lists | {"rp_id": TEXT, "discord": {"type": ["object", "null"]}}
+    gets = {
+        "/v1/login": _operation("with what people can log in here, and where", login),
+        "/v1/network": _operation("the network and who answers", network),
+        "/network.json": _operation("the network file", {"network": TEXT, "rpc": TEXT, "gateway": TEXT}),
+        "/livez": _operation("whether the process lives", {"status": TEXT}),
+        "/readyz": _operation("whether enough nodes are ready", {"ready": {"type": "boolean"}}),
+    }
+    credential = {"name": "id", "in": "path", "required": True, "schema": TEXT}
+    found = {"public_key": TEXT, "others": {"type": "array", "items": TEXT}}
+    named = {
+        "/v1/keys/{id}": {"parameters": [key_id], "get": _operation("look a key up", KEY)},
+        "/v1/passkeys/{id}": {"parameters": [credential], "get": _operation("the key of a passkey's id", found)},
+    }
+    posts = {path: {"post": operation} for path, operation in _posts(_forms()).items()}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Keyquorum gateway", "version": __version__},
-        "paths": {
-            "/v1/sessions": {"post": _operation("certify a login", {"certificate": TEXT}, session)},
-            "/v1/sign": {"post": sign},
-            "/v1/keys": {"post": mint},
-            "/v1/keys/{id}": {"parameters": [key_id], "get": _operation("look a key up", KEY)},
-            "/v1/network": {"get": _operation("the network and who answers", network)},
-            "/network.json": {"get": _operation("the network file", {"network": TEXT, "rpc": TEXT, "gateway": TEXT})},
-            "/livez": {"get": _operation("whether the process lives", {"status": TEXT})},
-            "/readyz": {"get": _operation("whether enough nodes are ready", {"ready": {"type": "boolean"}})},
-        },
+        "paths": posts | named | {path: {"get": operation} for path, operation in gets.items()},
     }

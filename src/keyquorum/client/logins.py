@@ -1,0 +1,249 @@
+"""Logging in, with any method: a statement, a proof of it, a certificate, checked. `AsyncClient` builds on it.
+
+A wallet (`login`) is asked by the client itself, now and when the session has to be renewed. For every other method the
+caller brings `prove`, a coroutine that gets the statement and returns the method's proof, with its challenge bound to
+`statement.challenge`: it may open a browser, ask for a code, touch a passkey.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from keyquorum.auth import certificate as certificates
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.method import ADDRESS_TYPE, Method, Proven, method
+from keyquorum.auth.network import from_checksum
+from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.auth.statement import DEFAULT_USES, MAX_SESSION, Statement
+from keyquorum.chain.account import checksum
+from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.client import session as sessions
+from keyquorum.client.connection import Connection, KeyLike, token_of
+from keyquorum.client.errors import BadAnswer, Misconfigured
+from keyquorum.client.network import Network, chain_error
+from keyquorum.client.results import token_hex
+from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, Session
+
+RENEW_SECONDS = 300.0
+WALLET = "siwe"
+
+Prove = Callable[[Statement], Awaitable[Any]]
+
+
+class _Certificate(msgspec.Struct):
+    certificate: str
+
+
+class Logins(Connection):
+    """A connection with a login: `account` and `session` as for `AsyncClient`."""
+
+    def __init__(
+        self,
+        network: str | Path | Network,
+        *,
+        account: Account | None,
+        session: Session | None,
+        through_gateway: bool,
+        keys: Sequence[KeyLike] | None,
+        scopes: Sequence[int],
+        session_seconds: float | None,
+        domain: str,
+        timeout: float,
+    ) -> None:
+        super().__init__(network, timeout=timeout)
+        self.account = account
+        self._session = session
+        self._through_gateway = through_gateway
+        self._keys = ("*",) if keys is None else _names(keys)
+        self._scopes = tuple(scopes)
+        self._session_seconds = session_seconds
+        self._domain = domain
+        self._login_lock = asyncio.Lock()
+
+    @property
+    def session(self) -> Session | None:
+        """The login in use, if there is one."""
+        return self._session
+
+    def use_session(self, session: Session) -> None:
+        """Go on with an earlier login, or with a session that somebody lent, instead of logging in."""
+        self._session = session
+
+    def forget_session(self) -> None:
+        """Use no session any more: the next request logs in again, where that is possible."""
+        self._session = None
+
+    async def login(
+        self,
+        account: Account | None = None,
+        *,
+        keys: Sequence[KeyLike] | None = None,
+        scopes: Sequence[int] | None = None,
+        seconds: float | None = None,
+    ) -> Session:
+        """Log in with a wallet: prove the account, get a certificate for a fresh session key, use it from now on."""
+        if account is not None:
+            self.account = account
+        if keys is not None:
+            self._keys = _names(keys)
+        self._scopes = self._scopes if scopes is None else tuple(scopes)
+        self._session_seconds = self._session_seconds if seconds is None else seconds
+        signer = self._account()
+
+        async def prove(statement: Statement) -> dict[str, str]:
+            return await asyncio.to_thread(sessions.sign_statement, signer, statement, self._domain)
+
+        identity = from_checksum(checksum(signer.address))
+        lasts = self._session_seconds
+        return await self._open(method(WALLET), prove, self._keys, self._scopes, lasts, DEFAULT_USES, identity)
+
+    async def login_with(
+        self,
+        name: str,
+        prove: Prove,
+        *,
+        scopes: Sequence[int] = sessions.DEFAULT_SCOPES,
+        keys: Sequence[KeyLike] | None = None,
+        seconds: float | None = None,
+        uses: int | None = None,
+        identity: bytes | None = None,
+    ) -> Session:
+        """Log in with the method called `name`; `prove` makes its proof of the statement it is given.
+
+        `keys` None: all that the login controls. `seconds` None: 15 minutes, or 8 hours for a session that signs
+        nothing but personal messages. `uses` is how many signatures the session may make. With `identity`, the id
+        that the proof must prove, a certificate for anybody else is refused.
+        """
+        chosen = _known(name)
+        wanted = ("*",) if keys is None else _names(keys)
+        return await self._open(
+            chosen, prove, wanted, tuple(scopes), seconds, DEFAULT_USES if uses is None else uses, identity
+        )
+
+    async def step_up(self, name: str, prove: Prove, *, identity: bytes | None = None) -> Session:
+        """Prove a second method for the session in use: the certificate then names both, and may do no more."""
+        old = self._session
+        if old is None or old.delegations:
+            raise Misconfigured("there is no login of one's own to step up", code="no_login", hint="log in first")
+        chosen, network_key = _known(name), await self._network_key()
+        statement = sessions.new_statement(
+            self.facts.id, old.key, old.keys, old.scopes,
+            expires=old.expires, block=await self._recent_block(), uses=old.uses,
+        )  # fmt: skip
+        try:
+            held = certificates.verify(old.certificate, self.facts.id, network_key, int(time.time()))
+        except AuthError as error:
+            raise Misconfigured(error.message, code=error.code, hint=error.hint) from None
+        job = CertificateJob(
+            statement, chosen, await prove(statement), network_key, identity=identity, joins=(old.certificate, held)
+        )
+        return await self._certify(job, old.key, network_key)
+
+    async def _open(
+        self,
+        chosen: Method,
+        prove: Prove,
+        keys: tuple[str, ...],
+        scopes: tuple[int, ...],
+        seconds: float | None,
+        uses: int,
+        identity: bytes | None,
+    ) -> Session:
+        lasts = int(sessions.default_seconds(scopes) if seconds is None else seconds)
+        if not 0 < lasts <= MAX_SESSION:
+            raise ValueError(f"a session lasts at most {MAX_SESSION // 3600} hours")
+        network_key = await self._network_key()
+        key = SessionPrivateKey.generate()
+        try:
+            statement = sessions.new_statement(
+                self.facts.id, key, keys, scopes,
+                expires=int(time.time()) + lasts, block=await self._recent_block(), uses=uses,
+            )  # fmt: skip
+            proof = await prove(statement)
+        except AuthError as error:
+            raise ValueError(error.message) from None
+        return await self._certify(
+            CertificateJob(statement, chosen, proof, network_key, identity=identity), key, network_key
+        )
+
+    async def _certify(self, job: CertificateJob, key: SessionPrivateKey, network_key: Any) -> Session:
+        """Get the certificate, from the nodes or a gateway, and use it when it is exactly what was asked for."""
+        if self._through_gateway:
+            token = (await self._ask_gateway(job.path, job.asked, _Certificate)).certificate
+        else:
+            token = await self._fanout.run(job, self._timeout)
+        statement = job.statement
+        try:
+            found = certificates.verify(token, self.facts.id, network_key, int(time.time()))
+        except AuthError as error:
+            raise BadAnswer(f"the certificate does not hold: {error.message}") from None
+        asked = (statement.session, statement.keys, statement.scopes, statement.expires, statement.uses)
+        if (found.session, found.keys, found.scopes, found.expires, found.uses) != asked:
+            raise BadAnswer("the certificate is for something else than was asked")
+        if not job.expected.holds(found.methods):
+            raise BadAnswer("the certificate is for somebody else than logged in")
+        self._session = Session(self.facts.id, token, found.expires, found.keys, found.scopes, key, found.uses)
+        return self._session
+
+    async def _recent_block(self) -> str:
+        """Return the hash of a block that every node knows by now: the newest one's parent."""
+        try:
+            block = await self.chain.rpc.block("latest") or {}
+            first = int(block["number"], 16) == 0
+            return str(block["hash"] if first else block["parentHash"])
+        except (RpcError, RpcUnreachable, KeyError) as error:
+            raise chain_error("the newest block", error) from None
+
+    async def _logged_in(self) -> Session:
+        """Return a session that is good for this request, logging in or renewing when needed."""
+        session = self._session
+        if session is not None and not session.expires_within(REQUEST_SECONDS / 2):
+            lasts = self._session_seconds or sessions.default_seconds(self._scopes)
+            if session.expires_within(min(RENEW_SECONDS, lasts / 4)) and self._is_the_wallets(session):
+                self._renew_soon()
+            return session
+        async with self._login_lock:
+            if self._session is None or self._session.expires_within(REQUEST_SECONDS / 2):
+                if self._session is not None and not self._is_the_wallets(self._session):
+                    raise Misconfigured("the session has expired", code="session_expired", hint="log in again")
+                await self.login()
+        assert self._session is not None  # noqa: S101 - login sets it or raises
+        return self._session
+
+    def _is_the_wallets(self, session: Session) -> bool:
+        """Say whether logging in with the account would give such a session again: it may be somebody else's."""
+        if self.account is None or session.delegations:
+            return False
+        return session.methods == (Proven(ADDRESS_TYPE, from_checksum(checksum(self.account.address))),)
+
+    def _renew_soon(self) -> None:
+        if not self._login_lock.locked():
+            self._spawn(self._renew())
+
+    async def _renew(self) -> None:
+        async with self._login_lock:
+            await self.login()
+
+    def _account(self) -> Account:
+        if self.account is None:
+            raise Misconfigured(
+                "there is no account to act for", code="no_account", hint="give the client an account, or log in"
+            )
+        return self.account
+
+
+def _names(keys: Sequence[KeyLike]) -> tuple[str, ...]:
+    return tuple(token_hex(token_of(key)) for key in keys)
+
+
+def _known(name: str) -> Method:
+    try:
+        return method(name)
+    except AuthError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from None

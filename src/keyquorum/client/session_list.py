@@ -1,0 +1,108 @@
+"""The sessions of a person, as the nodes remember them.
+
+Each node remembers the logins it certified itself, so no node has the whole list: all are asked, and the answers are
+merged by the session's id. What a node says here decides nothing; it is a list to look at, and to revoke from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from keyquorum.client.broadcast import ask_all
+from keyquorum.client.fanout import Committee
+from keyquorum.client.transport import Transport, encode
+
+PATH = "/v1/sessions/list"
+MAX_LISTED = 1000
+
+
+class ListedMethod(msgspec.Struct):
+    """An identity: contract type, and id as 0x hex."""
+
+    type: int
+    id: str
+
+
+class Listed(msgspec.Struct, omit_defaults=True):
+    """One session as a node tells it; times in Unix seconds."""
+
+    id: str
+    methods: list[ListedMethod]
+    keys: list[str]
+    scopes: list[int]
+    issued_at: int
+    expires: int
+    uses: int = 0
+    used: int = 0
+    session: str = ""
+    revoked: bool = False
+
+
+class SessionsAnswer(msgspec.Struct):
+    """The answer to `POST /v1/sessions/list`."""
+
+    sessions: list[Listed]
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """One session: its id, who (type, 0x id), for what, until when, how many signatures it may make.
+
+    `used` is the highest count that a node reports; `current` whether it is the session that asked.
+    """
+
+    id: str
+    methods: tuple[tuple[int, str], ...]
+    keys: tuple[str, ...]
+    scopes: tuple[int, ...]
+    issued_at: int
+    expires: int
+    uses: int
+    used: int = 0
+    revoked: bool = False
+    current: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that the CLI prints."""
+        return {name: value for name, value in vars(self).items() if name != "methods"} | {
+            "methods": [{"type": number, "id": name} for number, name in self.methods]
+        }
+
+
+async def collect(
+    committee: Committee, transport: Transport, asked: Mapping[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Ask all nodes and return `{"sessions": [...]}`, the newest first; raise `KeyquorumError` when none answers."""
+    answers = await ask_all(committee, transport, PATH, encode(asked), SessionsAnswer, seconds)
+    return {"sessions": merge(answers.require(1))}
+
+
+def merge(answers: Mapping[int, SessionsAnswer]) -> list[Listed]:
+    """Return every session once: the lowest party's words, the highest count, revoked when one node says so."""
+    found: dict[str, Listed] = {}
+    for answer in answers.values():
+        for one in answer.sessions[:MAX_LISTED]:
+            known = found.setdefault(one.id, one)
+            known.used = max(known.used, one.used)
+            known.revoked = known.revoked or one.revoked
+    return sorted(found.values(), key=lambda one: (-one.issued_at, one.id))
+
+
+def to_info(listed: Listed, current: str) -> SessionInfo:
+    """Return what the client's caller sees; `current` is the id of the session that asked."""
+    return SessionInfo(
+        id=listed.id,
+        methods=tuple((one.type, one.id) for one in listed.methods),
+        keys=tuple(listed.keys),
+        scopes=tuple(listed.scopes),
+        issued_at=listed.issued_at,
+        expires=listed.expires,
+        uses=listed.uses,
+        used=listed.used,
+        revoked=listed.revoked,
+        current=listed.id == current,
+    )

@@ -1,0 +1,106 @@
+"""The sessions of a person: looking at them and ending them. `client.sessions`.
+
+Ending takes effect on the chain, so the client looks there whether a gateway really did it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keyquorum.auth import request as requests
+from keyquorum.auth.revocation import Revocation, read_revocation
+from keyquorum.chain.account import checksum
+from keyquorum.client import session_list
+from keyquorum.client.connection import KeyLike, token_of
+from keyquorum.client.errors import BadAnswer
+from keyquorum.client.results import token_hex
+from keyquorum.client.revocations import RevocationJob
+from keyquorum.client.session_list import SessionInfo, SessionsAnswer
+
+if TYPE_CHECKING:
+    from keyquorum.client.async_client import AsyncClient
+
+PATH = "/v1/revocations"
+
+
+class _Revoked(msgspec.Struct):
+    transaction: str
+
+
+class Sessions:
+    """The sessions that rest on what the session in use has proven."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def list(self) -> tuple[SessionInfo, ...]:
+        """Return the sessions that any node remembers, the newest first; the one in use is marked `current`."""
+        client = self._client
+        session = await client._logged_in()
+        _, asked = session.request(requests.SESSIONS, {})
+        if client._through_gateway:
+            found = await client._ask_gateway(session_list.PATH, asked, SessionsAnswer)
+        else:
+            told = await session_list.collect(client._current_committee(), client._transport, asked, client._timeout)
+            found = SessionsAnswer(told["sessions"])
+        return tuple(session_list.to_info(one, session.id) for one in found.sessions)
+
+    async def revoke(self, name: str) -> str:
+        """End one session, by its id; return the hash of the transaction."""
+        session = await self._client._logged_in()
+        transaction = await self._revoke({"session": name})
+        if name == session.id:
+            self._client.forget_session()
+        return transaction
+
+    async def revoke_all(self) -> tuple[str, ...]:
+        """End every session that rests on an identity of the one in use, this one included."""
+        session = await self._client._logged_in()
+        done = [
+            await self._revoke({"identity": {"type": one.type, "id": "0x" + one.id.hex()}}) for one in session.methods
+        ]
+        self._client.forget_session()
+        return tuple(done)
+
+    async def revoke_key(self, key: KeyLike) -> str:
+        """End every session as far as one key goes, whoever opened it; takes scope 6, or owning the key."""
+        client, token = self._client, token_of(key)
+        account = client.account
+        if account is not None and await client.chain.owner(token) == checksum(account.address):
+            contract = client.chain.contract("Sessions")
+            receipt = await client.send_from_account(contract.address, contract.encode("revokeSessionsOf", token))
+            return str(receipt["transactionHash"])
+        return await self._revoke({"key": token_hex(token)})
+
+    async def _revoke(self, intent: Mapping[str, Any]) -> str:
+        client = self._client
+        what, contract = read_revocation(intent), client.chain.contract("Sessions")
+        session, began = await client._logged_in(), int(time.time())
+        request_id, asked = session.request(requests.REVOKE, intent)
+        if client.has_gateway:
+            transaction = (await client._ask_gateway(PATH, asked, _Revoked)).transaction
+            await self._check(what, began)
+            return transaction
+        job = RevocationJob(
+            asked,
+            what,
+            request_id=request_id,
+            now=began,
+            chain_id=client.facts.chain_id,
+            sessions=contract.address,
+            network_key=await client._network_key(),
+        )
+        signed = await client._fanout.run(job, client._timeout)
+        data = contract.encode("revoke", signed.what, signed.before, signed.signature)
+        return str((await client.send_from_account(contract.address, data))["transactionHash"])
+
+    async def _check(self, what: Revocation, began: int) -> None:
+        """Raise `BadAnswer` unless the chain knows that everything until about now has ended."""
+        chain = self._client.chain
+        (before,) = await chain.ask(chain.contract("Sessions"), "revokedBefore", [what.mark])
+        if before < began - requests.MAX_LIFETIME:
+            raise BadAnswer("the gateway says that it revoked, and the chain does not know of it")

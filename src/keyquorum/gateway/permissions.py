@@ -1,0 +1,116 @@
+"""Changes of permissions that a key signed and this gateway pays for: `POST /v1/permissions`.
+
+Whoever owns the token signs the change (EIP-712, `PermissionCall`); for a key that owns itself that is the network,
+after the nodes have checked that the session may manage it. Here is nothing to believe: the contract verifies
+signature, nonce and deadline, and `execute` can call nothing but itself. What would revert is not sent, what would cost
+too much gas neither; how much one key and one stranger may cost is bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from keyquorum.algebra.strict_json import fields, hex_bytes, integer, loads
+from keyquorum.auth.network import is_key_id
+from keyquorum.chain.contracts import decode_error
+from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
+from keyquorum.client.errors import KeyquorumError, Refused
+from keyquorum.client.network import ChainView, chain_error
+from keyquorum.gateway.http import MAX_BODY
+from keyquorum.gateway.quotas import Quota, busy, no_relay
+from keyquorum.gateway.signups import not_mined
+
+MAX_CALL = 8192
+MAX_SIGNATURE = 4096
+MAX_GAS = 2_000_000
+MAX_AHEAD = 86_400
+QUEUE_LIMIT = 64
+REFUSED = 403
+
+
+def _key(value: object) -> str:
+    if not is_key_id(value):
+        raise ValueError("must be a token id: 0x and 64 lower-case hex digits")
+    return str(value)
+
+
+_BODY = {
+    "key": _key,
+    "call": hex_bytes(max_size=MAX_CALL),
+    "nonce": integer(0, 2**62),
+    "deadline": integer(0, 2**62),
+    "signature": hex_bytes(max_size=MAX_SIGNATURE),
+}
+
+
+class ChainWriter:
+    """Sends what others signed: simulated first, bounded in gas and in number; `sender` None: sends nothing."""
+
+    def __init__(self, chain: ChainView, sender: Sender | None) -> None:
+        self._chain = chain
+        self._sender = sender
+        self._waiting = 0
+
+    async def send(self, contract: str, function: str, *arguments: Any) -> str:
+        """Return the transaction's hash when it is mined; raise `Refused` with the contract's reason, `ChainError`."""
+        sender = self._sender
+        if sender is None:
+            raise no_relay("transactions")
+        if self._waiting >= QUEUE_LIMIT:
+            raise busy()
+        self._waiting += 1
+        try:
+            target = self._chain.contract(contract)
+            data = target.encode(function, *arguments)
+            receipt = await sender.send(target.address, data, gas=await self._gas(sender, target.address, data))
+        except Reverted as error:
+            raise refused_by_contract(error) from None
+        except TimeoutError:
+            raise not_mined() from None
+        except (RpcError, RpcUnreachable) as error:
+            raise chain_error("a transaction", error) from None
+        finally:
+            self._waiting -= 1
+        return str(receipt["transactionHash"])
+
+    async def _gas(self, sender: Sender, to: str, data: bytes) -> int:
+        """Try the call out; return its limit of gas."""
+        call = {"from": sender.address, "to": to, "data": "0x" + data.hex()}
+        gas = from_quantity(await self._chain.rpc.call("eth_estimateGas", call)) * 5 // 4
+        if gas > MAX_GAS:
+            raise Refused(
+                "this would cost too much gas", code="too_expensive", hint="send it from an account of your own"
+            )
+        return gas
+
+
+class PermissionCalls:
+    """Relays `PKPPermissions.execute`; `quota` counts (key, network address)."""
+
+    def __init__(self, writer: ChainWriter, quota: Quota) -> None:
+        self._writer = writer
+        self._quota = quota
+
+    async def execute(self, body: bytes, client: str) -> dict[str, str]:
+        """Answer `POST /v1/permissions` for `client`, the network address that asks."""
+        found = fields(loads(body, MAX_BODY), _BODY)
+        now = int(time.time())
+        if not now < found["deadline"] <= now + MAX_AHEAD:
+            hint = "sign it again with a deadline within a day"
+            raise Refused("the deadline has passed or is too far", code="bad_deadline", hint=hint, status=400)
+        self._quota.take(found["key"], client)
+        arguments = (int(found["key"], 16), found["call"], found["nonce"], found["deadline"], found["signature"])
+        return {"transaction": await self._writer.send("PKPPermissions", "execute", *arguments)}
+
+
+def refused_by_contract(error: Reverted) -> KeyquorumError:
+    """Return what the caller is told when a contract says no, with the contract's own word."""
+    found = decode_error(error.revert_data)
+    values = ", ".join(str(value) if not isinstance(value, bytes) else "0x" + value.hex() for value in found.values)
+    return Refused(
+        f"the contract refuses: {found.name}({values})"[:300],
+        code="contract_refused",
+        hint="read nonce and state from the chain, and sign again",
+        status=REFUSED,
+    )

@@ -1,0 +1,38 @@
+"""What the relay's account spends on strangers: bounded for each network address, each receiver, each login method."""
+
+from __future__ import annotations
+
+from keyquorum.client.errors import Refused
+from keyquorum.gateway.limits import Buckets
+
+HOUR = 3600.0
+TOO_MANY = 429
+
+
+class Quota:
+    """Buckets of an hour; `limits` are (what is counted, how many), in the order of the names given to `take`."""
+
+    def __init__(self, code: str, what: str, *limits: int) -> None:
+        self._code = code
+        self._what = what
+        self._buckets = [Buckets(limit, HOUR) for limit in limits]
+
+    def take(self, *names: str) -> None:
+        """Count one for each name; raise `Refused` (429) when one of them has none left."""
+        if not all(buckets.allow(name) for buckets, name in zip(self._buckets, names, strict=True)):
+            raise Refused(f"too many {self._what} for now", code=self._code, hint="wait an hour", status=TOO_MANY)
+
+
+def no_relay(what: str) -> Refused:
+    """Return the refusal of a gateway without an account."""
+    return Refused(
+        f"this gateway does not pay for {what}",
+        code="no_relay",
+        hint="send the transaction from an account of your own",
+        status=403,
+    )
+
+
+def busy() -> Refused:
+    """Return the refusal when the queue is full."""
+    return Refused("too much at a time", code="busy", hint="ask again in a moment", status=TOO_MANY)

@@ -1,0 +1,214 @@
+"""What a gateway does, one method for each call of its API: bodies in as bytes, JSON out.
+
+It is the SDK's own code (`client.fanout`, `client.broadcast`), run for others, and a payer: for keys, for changes of
+permissions, for revocations. It checks what it gets with the public rules of `auth/` only to spare nodes and chain what
+they would refuse anyway. Nothing it says is believed by anybody: signatures are verified under keys on the chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keyquorum import intents
+from keyquorum.algebra.strict_json import fields, list_of, loads
+from keyquorum.algebra.strict_json import text as text_rule
+from keyquorum.auth import certificate as certificates
+from keyquorum.auth import delegation, revocation
+from keyquorum.auth import request as requests
+from keyquorum.auth.certificate import Certificate
+from keyquorum.auth.commitment import Commitment
+from keyquorum.auth.method import method
+from keyquorum.auth.statement import Statement
+from keyquorum.chain.account import checksum
+from keyquorum.chain.rpc import Sender
+from keyquorum.client import commitments, session_list
+from keyquorum.client.connection import Connection
+from keyquorum.client.jobs import SignJob
+from keyquorum.client.results import NetworkStatus, token_from
+from keyquorum.client.revocations import RevocationJob
+from keyquorum.client.session import CertificateJob
+from keyquorum.gateway.config import GatewayConfig
+from keyquorum.gateway.http import MAX_BODY
+from keyquorum.gateway.login_keys import read_login_key
+from keyquorum.gateway.passkeys import PasskeyIndex
+from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
+from keyquorum.gateway.quotas import Quota
+from keyquorum.gateway.relay import Relay
+from keyquorum.gateway.signups import SignUps
+
+STATUS_FRESH_SECONDS = 1.0
+STARTING_SECONDS = 0.1
+CALLS_PER_CLIENT = 10
+_REQUEST = {"certificate": str, "request": str}
+_LENT = {"delegations": list_of(text_rule(delegation.MAX_BYTES), delegation.MAX_DEPTH)}
+
+
+class Gateway(Connection):
+    """The gateway's services; each takes a request body as bytes and returns JSON."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        super().__init__(config.as_network(), timeout=config.request_seconds, user_agent="keyquorum-gateway")
+        self._config = config
+        self._status: tuple[float, NetworkStatus] | None = None
+        self._status_lock = asyncio.Lock()
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+        self.port = config.port
+
+    async def connect(self) -> None:
+        """Read the network from the chain and open the relayer's account."""
+        if self._facts is not None:
+            return
+        await super().connect()
+        config, chain, sender = self._config, self.chain, self._open_sender()
+        per_client, calls = config.mints_per_client, config.calls_per_key
+        mints = Quota("too_many_mints", "keys", config.mints_per_owner, per_client, config.mints_per_method)
+        self._relay = Relay(chain, sender, config.mints_per_owner, per_client)
+        self._signups = SignUps(chain, sender, mints)
+        self._closing.append(self._signups.close)
+        self._passkeys = PasskeyIndex(chain, config.login.rp_id, config.first_block)
+        self._writer = ChainWriter(chain, sender)
+        self._permissions = PermissionCalls(
+            self._writer, Quota("too_many_calls", "changes of permissions", calls, CALLS_PER_CLIENT * calls)
+        )
+        self._revocations = Quota("too_many_calls", "revocations", calls, CALLS_PER_CLIENT * calls)
+
+    async def close(self) -> None:
+        """Stop what is under way and close every connection."""
+        for close in self._closing:
+            await close()
+        await super().close()
+
+    def _open_sender(self) -> Sender | None:
+        path = self._config.relayer_key_file
+        if not path:
+            return None
+        try:
+            key = bytes.fromhex(Path(path).read_text().strip().removeprefix("0x"))
+            return Sender(self.chain.rpc, key)
+        except (OSError, ValueError):
+            raise ValueError(f"{path} holds no relayer key (64 hex digits)") from None
+
+    # -- what session keys sign ---------------------------------------------------------------------------------------
+
+    async def _read(self, body: bytes, kind: str) -> tuple[dict[str, Any], Certificate, requests.Request]:
+        """Return the body to send on, the certificate with what was lent from it, and the request; all verified."""
+        found = fields(loads(body, MAX_BODY), _REQUEST, _LENT)
+        now, network = int(time.time()), self.facts.id
+        certificate = certificates.verify(found["certificate"], network, await self._network_key(), now)
+        certificate = delegation.follow(certificate, found["delegations"] or (), now)
+        request = requests.verify(found["request"], certificate, network, now, kind=kind)
+        return {name: value for name, value in found.items() if value}, certificate, request
+
+    async def sign(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/sign`."""
+        asked, _, request = await self._read(body, requests.SIGN)
+        intent = intents.read(request.intent, None)
+        job = SignJob(
+            asked,
+            request_id=request.id,
+            digest=intent.digest,
+            summary=intent.summary,
+            public_key=await self._public_key(token_from(request.key)),
+        )
+        return (await self._fanout.run(job, self._timeout)).to_json()
+
+    async def open_session(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/sessions`; with a certificate of the same session key, a second method joins it."""
+        found = fields(loads(body, MAX_BODY), {"statement": dict, "method": str, "proof": dict}, {"certificate": str})
+        statement, chosen = Statement.from_json(found["statement"]), method(found["method"])
+        now, network_key = int(time.time()), await self._network_key()
+        # Whether the block is recent is left to the nodes: each knows the chain.
+        statement.check(self.facts.id, now, lambda _: True)
+        old = None
+        if found["certificate"] is not None:
+            old = certificates.verify(found["certificate"], self.facts.id, network_key, now)
+            certificates.check_narrower(old, statement)
+        job = CertificateJob(
+            statement, chosen, found["proof"], network_key, joins=(found["certificate"], old) if old else None
+        )
+        return {"certificate": await self._fanout.run(job, self._timeout)}
+
+    async def list_sessions(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/sessions/list`: the sessions that any node remembers, each once."""
+        asked, _, _ = await self._read(body, requests.SESSIONS)
+        return await session_list.collect(self._current_committee(), self._transport, asked, self._timeout)
+
+    async def revoke(self, body: bytes, client: str) -> dict[str, Any]:
+        """Answer `POST /v1/revocations` for `client`: t nodes sign, this gateway delivers it to the chain."""
+        asked, certificate, request = await self._read(body, requests.REVOKE)
+        first = certificate.methods[0]
+        self._revocations.take(f"{first.type}:{first.id.hex()}", client)
+        job = RevocationJob(
+            asked,
+            revocation.read_revocation(request.intent),
+            request_id=request.id,
+            now=int(time.time()),
+            chain_id=self.facts.chain_id,
+            sessions=self.chain.contract("Sessions").address,
+            network_key=await self._network_key(),
+        )
+        signed = await self._fanout.run(job, self._timeout)
+        arguments = (signed.what, signed.before, signed.signature)
+        return signed.to_json() | {"transaction": await self._writer.send("Sessions", "revoke", *arguments)}
+
+    async def commit(self, body: bytes) -> dict[str, Any]:
+        """Answer `POST /v1/commitments`: every node's receipt; the client checks them before it shows a token."""
+        commitment = Commitment.from_json(loads(body, MAX_BODY))
+        commitment.statement.check(self.facts.id, int(time.time()), lambda _: True)
+        return await commitments.collect(self._current_committee(), self._transport, commitment, self._timeout)
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    async def mint(self, body: bytes, client: str) -> dict[str, Any]:
+        """Answer `POST /v1/keys` for `client`, the network address that asks: for a login, or an owner's address."""
+        value = loads(body, MAX_BODY)
+        if isinstance(value, Mapping) and "owner" in value:
+            return await self._mint_to(value, client)
+        _, certificate, request = await self._read(body, requests.MINT)
+        login = read_login_key(certificate, request, self._config.login.rp_id)
+        return (await self._signups.mint(login, client)).to_json()
+
+    async def _mint_to(self, value: object, client: str) -> dict[str, Any]:
+        owner = checksum(fields(value, {"owner": text_rule(42)})["owner"])
+        if int(owner, 16) == 0:
+            raise ValueError("nobody owns the zero address")
+        return (await self._relay.mint(owner, client)).to_json()
+
+    async def change_permissions(self, body: bytes, client: str) -> dict[str, Any]:
+        """Answer `POST /v1/permissions` for `client`: what a key's owner signed, delivered to the contract."""
+        return await self._permissions.execute(body, client)
+
+    async def describe_key(self, name: str) -> dict[str, Any]:
+        """Answer `GET /v1/keys/{id}`."""
+        return (await self.chain.key(token_from(name))).to_json() | {"epoch": self._current_committee().epoch}
+
+    # -- what everybody may know --------------------------------------------------------------------------------------
+
+    async def status(self) -> NetworkStatus:
+        """Return the network's state, at most a second old: many who ask cost the nodes one look.
+
+        While it is not ready it is looked at more often, because somebody is waiting.
+        """
+        async with self._status_lock:
+            fresh = STATUS_FRESH_SECONDS if self._status is not None and self._status[1].ready else STARTING_SECONDS
+            if self._status is None or time.monotonic() - self._status[0] > fresh:
+                self._status = (time.monotonic(), await self.network())
+            return self._status[1]
+
+    def network_file(self) -> dict[str, str]:
+        """Answer `GET /network.json`: how a client reaches this network through this gateway."""
+        config = self._config
+        own = config.public_url or f"http://{config.host}:{self.port}"
+        return {"network": config.network, "rpc": config.public_rpc or config.rpc, "gateway": own}
+
+    async def find_passkey(self, credential_id: str) -> dict[str, Any]:
+        """Answer `GET /v1/passkeys/{id}`: the public keys registered under a credential id."""
+        return await self._passkeys.find(credential_id)
+
+    def login_options(self) -> dict[str, Any]:
+        """Answer `GET /v1/login`: with what people can log in here, and where."""
+        return self._config.login.to_json()
