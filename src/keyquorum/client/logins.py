@@ -113,17 +113,19 @@ class Logins(Connection):
         seconds: float | None = None,
         uses: int | None = None,
         identity: bytes | None = None,
+        key: SessionPrivateKey | None = None,
     ) -> Session:
         """Log in with the method called `name`; `prove` makes its proof of the statement it is given.
 
         `keys` None: all that the login controls. `seconds` None: 15 minutes, or 8 hours for a session that signs
         nothing but personal messages. `uses` is how many signatures the session may make. With `identity`, the id
-        that the proof must prove, a certificate for anybody else is refused.
+        that the proof must prove, a certificate for anybody else is refused. `key` is the session key to certify, for
+        proofs that it has to sign too (codes by e-mail or SMS); by default a fresh one.
         """
         chosen = _known(name)
         wanted = ("*",) if keys is None else _names(keys)
         return await self._open(
-            chosen, prove, wanted, tuple(scopes), seconds, DEFAULT_USES if uses is None else uses, identity
+            chosen, prove, wanted, tuple(scopes), seconds, DEFAULT_USES if uses is None else uses, identity, key
         )
 
     async def step_up(self, name: str, prove: Prove, *, identity: bytes | None = None) -> Session:
@@ -154,12 +156,13 @@ class Logins(Connection):
         seconds: float | None,
         uses: int,
         identity: bytes | None,
+        key: SessionPrivateKey | None = None,
     ) -> Session:
         lasts = int(sessions.default_seconds(scopes) if seconds is None else seconds)
         if not 0 < lasts <= MAX_SESSION:
             raise ValueError(f"a session lasts at most {MAX_SESSION // 3600} hours")
         network_key = await self._network_key()
-        key = SessionPrivateKey.generate()
+        key = key or SessionPrivateKey.generate()
         try:
             statement = sessions.new_statement(
                 self.facts.id, key, keys, scopes,
