@@ -36,7 +36,7 @@ class Service:
         self.accepted += 1
         return {"accepted": self.accepted}
 
-    open_session = sign
+    open_session = list_sessions = revoke = commit = sign
 
     async def network(self) -> dict[str, Any]:
         return {"network": "n"}
@@ -94,7 +94,9 @@ BAD_BODIES = {
 }
 
 
-@pytest.mark.parametrize("path", ["/v1/sign", "/v1/sessions"])
+@pytest.mark.parametrize(
+    "path", ["/v1/sign", "/v1/sessions", "/v1/sessions/list", "/v1/revocations", "/v1/commitments"]
+)
 @pytest.mark.parametrize("name", BAD_BODIES)
 async def test_a_bad_body_is_refused_with_a_typed_error(site: Site, path: str, name: str) -> None:
     status, answer = await site.ask("POST", path, data=BAD_BODIES[name])

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
+from keyquorum.node.config import QuotasSection
 from keyquorum.node.problem import ApiError
+from keyquorum.node.quotas import Quotas
 from keyquorum.node.signing import RunChoice, Signing
 from keyquorum.protocols.correlations import Inventory
 
@@ -23,8 +25,17 @@ class Runner:
 
 
 async def test_runs_that_wait_for_correlations_are_bounded() -> None:
-    parts: list[Any] = [None, None, Runner(), Inventory(), lambda _: b"boot", SeededRng("limits")]
-    signing = Signing(1, *parts, domains=frozenset(), run_seconds=1.0, max_runs=MOST)
+    parts: list[Any] = [
+        None,
+        None,
+        Runner(),
+        Inventory(),
+        lambda _: b"boot",
+        SeededRng("limits"),
+        None,
+        Quotas(QuotasSection()),
+    ]
+    signing = Signing(1, *parts, run_seconds=1.0, max_runs=MOST)
     key: Any = None
     runs = [
         asyncio.create_task(signing.run_signing("sign", key, b"", bytes([k]) * 32, RunChoice((1, 2), 0)))

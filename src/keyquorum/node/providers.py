@@ -25,7 +25,7 @@ import aiohttp
 import structlog
 
 from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.errors import UNAVAILABLE, AuthError
+from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
 from keyquorum.auth.provider import origin
 from keyquorum.node.auth_settings import Origin
 
@@ -43,6 +43,7 @@ PAUSE = 10.0
 REFUSALS_PER_MINUTE = 300
 
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,9})")
+_TOKEN = re.compile(r"[!-~]{1,4096}")
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "keyquorum-node"}
 
 
@@ -99,6 +100,8 @@ class Providers:
         """Return the JSON at `url`; see `keyquorum.auth.method.Fetch`."""
         host = self._host(url)
         if bearer is not None:
+            if not _TOKEN.fullmatch(bearer):
+                raise malformed("bad_token", "the token is not one", "log in at the provider again")
             return (await self._ask(host, url, bearer)).value
         kept = self._kept.get(url)
         if kept is not None and self._clock() < kept.until and not (newer and self._may_renew(url)):
@@ -194,8 +197,6 @@ class Providers:
                 return _Answer(_decode(await _read(response)), _lifetime(response.headers.get("Cache-Control", "")))
         except TimeoutError:
             raise _Failed(f"did not answer within {TIMEOUT:g} s") from None
-        except ValueError:  # a header that cannot be sent: not the provider's fault, and its text holds the token
-            raise AuthError("bad_token", "the token is not one", "log in at the provider again", 400) from None
         except (aiohttp.ClientError, OSError) as error:
             raise _Failed(f"cannot be reached ({type(error).__name__})") from None
 
