@@ -17,9 +17,11 @@ from typing import Any
 from aiohttp import web
 
 from keyquorum import __version__
+from keyquorum.gateway import page
 from keyquorum.gateway.config import GatewayConfig, load
 from keyquorum.gateway.http import MAX_BODY, UNAVAILABLE, Metrics, json_response, manners, read_body
 from keyquorum.gateway.openapi import document
+from keyquorum.gateway.page import connections, routes
 from keyquorum.gateway.services import Gateway
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -89,6 +91,7 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Appli
             web.get("/metrics", _page(lambda: web.Response(body=metrics.text(), content_type="text/plain"))),
         ]
     )
+    app.add_routes(page.routes(page.connections(gateway.network_file(), gateway.login_options())))
     return app
 
 

@@ -1,9 +1,9 @@
 """The login page: plain files from the package, read once, served under a policy that lets nothing else in.
 
 The page needs no build step and loads nothing from anywhere else. Its content security policy allows scripts and styles
-of the gateway only, no inline code, no frames in either direction, and connections only to the gateway, the chain's public
-endpoint, the code services, and OpenID Connect providers whose discovery document must be asked. Whoever serves the page
-could serve another one: a passkey belongs to the page's domain, and so does the trust in it.
+of the gateway only, no inline code, no frames in either direction, and connections only to the gateway, the chain's
+public endpoint, the code services, and OpenID Connect providers whose discovery document must be asked. Whoever serves
+the page could serve another one: a passkey belongs to the page's domain, and so does the trust in it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), microphone=()",
+    "Permissions-Policy": "publickey-credentials-get=(self), publickey-credentials-create=(self)",
     # Asked again each time, answered with 304: after an upgrade nobody mixes old and new modules.
     "Cache-Control": "no-cache",
 }
