@@ -21,7 +21,6 @@ from keyquorum.gateway import page
 from keyquorum.gateway.config import GatewayConfig, load
 from keyquorum.gateway.http import MAX_BODY, UNAVAILABLE, Metrics, json_response, manners, read_body
 from keyquorum.gateway.openapi import document
-from keyquorum.gateway.page import connections, routes
 from keyquorum.gateway.services import Gateway
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
