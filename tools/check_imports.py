@@ -15,10 +15,11 @@ HOUSE = {
     "intents": {"algebra"},
     "auth": {"algebra", "intents"},
     "chain": {"algebra"},
-    "codes": {"algebra", "auth", "chain"},
+    "serving": set[str](),
+    "codes": {"algebra", "auth", "chain", "serving"},
     "client": {"algebra", "intents", "auth", "chain", "protocols.sign", "rounds.errors"},
-    "gateway": {"algebra", "intents", "auth", "chain", "client"},
-    "node": {"algebra", "rounds", "protocols", "intents", "auth", "chain"},
+    "gateway": {"algebra", "intents", "auth", "chain", "client", "serving"},
+    "node": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "serving"},
     "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "codes", "gateway", "node"},
 }
 PURE = {"algebra", "rounds", "protocols", "intents", "auth"}

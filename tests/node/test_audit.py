@@ -216,7 +216,7 @@ class Service:
         await asyncio.sleep(0.001)
         note(key="0xkey")
 
-    open_session = sign
+    open_session = list_sessions = revoke = commit = sign
 
     async def network(self) -> dict[str, Any]:
         return {}

@@ -20,17 +20,16 @@ import structlog
 
 from keyquorum import __version__
 from keyquorum.algebra.rng import SystemRng
-from keyquorum.auth.method import no_secret
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.node import api, wire
 from keyquorum.node.access import Access
+from keyquorum.node.audit import GRANTED, Audit, Entry
 from keyquorum.node.auth_settings import origins
 from keyquorum.node.background import Background
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
 from keyquorum.node.commitments import Commitments
 from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
-from keyquorum.node.http_server import HttpServer
 from keyquorum.node.identity import Identity
 from keyquorum.node.identity_secret import IdentitySecret
 from keyquorum.node.keys import Keys
@@ -52,6 +51,7 @@ from keyquorum.node.vault import read_key_source
 from keyquorum.node.workshop import EXPECTED
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.rounds.session import Envelope
+from keyquorum.serving.http_server import HttpServer
 
 log = structlog.get_logger("keyquorum.node")
 
@@ -165,39 +165,44 @@ class Node:
 
     def _build_services(self, identity: Identity) -> None:
         config = self._config
-        access, quotas = Access(self._view), Quotas(config.limits.quotas)
+        access = Access(self._view)
+        quotas = Quotas(config.limits.quotas, self._pools.levels.high, lambda: self.signing.free)
         self.signing = Signing(
             self.me, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
             access, quotas, config.limits.run_seconds, config.limits.runs,
         )  # fmt: skip
+        self.identity_secret = IdentitySecret(self.me, self._keys, self._notify, self._mesh.is_up, self._rng)
+        self.identity_secret.blame = self.metrics.observe_blame
+        self._mesh.on_up.append(self.identity_secret.link_up)
         self._build_logins(identity, access, quotas)
         self._minting = Minting(
             self.me, self._view, self._keys, self._runner, self.signing, self._notify,
             Sender(Rpc(config.chain.rpc[0]), identity.chain_key), self._rng, config.minting.batch, config.minting.low,
         )  # fmt: skip
-        self.identity_secret = IdentitySecret(self.me, self._keys, self._notify, self._mesh.is_up, self._rng)
-        self.identity_secret.blame = self.metrics.observe_blame
-        self._mesh.on_up.append(self.identity_secret.link_up)
         self.status = Status(
             self.me, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner,
             self.identity_secret,
         )  # fmt: skip
-        self.status.add_gauges(self.metrics)
+        self.audit = Audit(config.node.data_dir, config.audit)
+        self._minting.shop.record = lambda what, summary: self.audit.record(Entry(what, summary=summary), GRANTED)
+        self.status.add_gauges(self.metrics, {"quotas": quotas.counts, "audit": self.audit.counts})
 
     def _build_logins(self, identity: Identity, access: Access, quotas: Quotas) -> None:
         auth, store = self._config.auth, LoginStore(self._config.node.data_dir)
         providers = Providers(origins(auth.methods))
         self._stopping += [_sync(store.close), providers.close]
-        verification = Verification(frozenset(auth.domains), auth.methods, providers, no_secret)
+        verification = Verification(frozenset(auth.domains), auth.methods, providers, self.identity_secret.conceal)
         self.sessions = Sessions(self._view, self._keys, access, self.signing, store, quotas, verification)
         self.commitments = Commitments(
             self.me, self._view, store, identity.chain_key, auth.methods, self._config.limits.quotas.gateways
         )
 
     async def _start_api(self) -> None:
-        config = self._config.api
-        app = api.make_app(self, config.max_body, self._config.limits.requests_per_second)
-        server = HttpServer(app, self._config.limits.connections)
+        config, limits = self._config.api, self._config.limits
+        self.audit.start()
+        self._stopping.append(self.audit.close)
+        app = api.make_app(self, config.max_body, limits.requests_per_second, self.audit)
+        server = HttpServer(app, limits.connections, limits.connections_per_address, limits.quotas.gateways)
         self._stopping.append(server.close)
         self.api_port = await server.start(config.host, config.port, config.tls_cert, config.tls_key)
 

@@ -27,14 +27,14 @@ from typing import Any
 
 import msgspec
 
-from keyquorum.node.buckets import Buckets
 from keyquorum.node.config import AuditSection
+from keyquorum.serving.buckets import Buckets
 
 GRANTED, REFUSED, FAILED = "granted", "refused", "failed"
 SUMMARY_CHARS = 300
 BUFFER_BYTES = 4 << 20
 PAUSE, RETRY_PAUSE = 0.1, 1.0
-REFUSALS, REFUSALS_PER_SECOND = 100.0, 2.0
+REFUSALS, REFUSAL_SECONDS = 100.0, 50.0
 ADDRESSES = 10_000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+|[A-Za-z0-9_-]{80,}")
 
@@ -80,7 +80,7 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self._granted = _Log(folder / "audit.log", settings)
         self._refused = _Log(folder / "refusals.log", settings)
-        self._refusals = Buckets(REFUSALS, REFUSALS_PER_SECOND)
+        self._refusals = Buckets(REFUSALS, REFUSAL_SECONDS)
         self._unrecorded: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, "audit")
         self._something = asyncio.Event()

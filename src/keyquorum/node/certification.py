@@ -116,6 +116,9 @@ class Certification:
         payload = tagged_hash(Tag.KEY_BATCH, batch_id, ask.nonce)
         choice = RunChoice(tuple(ask.signers), 0)
         shares = await self._shop.signing.run_signing("certify", key, digest, payload, choice)
+        first, last = (id_of(public_keys[at]).hex() for at in (0, -1))
+        summary = f"batch {ask.number}: {len(public_keys)} new keys, 0x{first} to 0x{last}, with {ask.signers}"
+        self._shop.record("certify", summary)
         row = shares.rows[0]
         return Answer(scalar.to_bytes(row.w), scalar.to_bytes(row.u), shares.R[0].to_bytes())
 

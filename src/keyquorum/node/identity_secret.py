@@ -16,7 +16,6 @@ import structlog
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.rng import Rng
 from keyquorum.auth.method import no_secret
-from keyquorum.node.buckets import Buckets
 from keyquorum.node.chain_view import Membership
 from keyquorum.node.database import StoreFailed
 from keyquorum.node.keys import Keys, id_of
@@ -25,12 +24,13 @@ from keyquorum.node.store import ShareCorrupt, ShareUnknown
 from keyquorum.protocols.identity_secret import Partial, check, combine, conceal, partial
 from keyquorum.protocols.key_share import KeyShare
 from keyquorum.rounds.errors import Blame
+from keyquorum.serving.buckets import Buckets
 
 log = structlog.get_logger("keyquorum.identity")
 
 ASK, PART = "identity/ask", "identity/part"
 ASK_AGAIN_SECONDS = 0.5
-ANSWERS, ANSWERS_PER_SECOND = 10.0, 0.2
+ANSWERS, ANSWER_SECONDS = 10.0, 50.0
 REFERENCE_BYTES = 16
 
 
@@ -60,7 +60,7 @@ class IdentitySecret:
         self._own: Partial | None = None
         self._parts: dict[int, Partial] = {}
         self._asked: dict[int, tuple[bytes, float]] = {}
-        self._answers = Buckets(ANSWERS, ANSWERS_PER_SECOND, clock)
+        self._answers = Buckets(ANSWERS, ANSWER_SECONDS, clock)
 
     @property
     def ready(self) -> bool:

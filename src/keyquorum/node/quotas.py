@@ -5,9 +5,9 @@ what is refused here has cost no correlation. A protocol run takes a token from 
 identity, its network address, and of the node; all of them or none.
 
 The last fifth (`reserve`) of what runs need, correlations and places, is for everybody a little: once less is left,
-each tenant gets only what its *allowance* holds, a few runs and one more each second. Somebody who signs now and then
-is served from it while a flood takes whatever else there is. Many keys with identities and addresses of their own are
-many tenants; keys cost money.
+each tenant gets only what its *allowance* holds, a few runs and one more each second; what goes beyond waits a moment,
+then is refused. Somebody who signs now and then is served from it while a flood takes whatever else there is. Many keys
+with identities and addresses of their own are many tenants; keys cost money.
 
 Failed logins are counted for each network address and the identity it claimed, and ten times as many for the address
 whatever it claims. Never for the identity alone: a stranger's failures must not lock its owner out.
@@ -16,13 +16,15 @@ whatever it claims. Never for the identity alone: a stranger's failures must not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from hashlib import sha256
+from typing import NoReturn
 
-from keyquorum.node.buckets import Buckets
 from keyquorum.node.config import QuotasSection
 from keyquorum.node.problem import TOO_MANY, ApiError
+from keyquorum.serving.buckets import Buckets
 
 # The network address that the request now being answered came from; set once, by the API.
 client_address: ContextVar[str] = ContextVar("client_address", default="")
@@ -33,22 +35,32 @@ CLAIMS = 10
 NODE = "node"
 
 
-def full(peers: Sequence[int]) -> float:
-    """Answer that there is enough of everything: a node that measures nothing."""
+# Who is behind the run that is being made, for `may_use_reserve`; empty for the node's own runs.
+_tenants: ContextVar[tuple[str, ...]] = ContextVar("tenants", default=())
+
+
+def all_free() -> float:
+    """Answer that there is room for every run: a node that has no bound."""
     return 1.0
 
 
 class Quotas:
     """The quotas of one node."""
 
-    def __init__(self, settings: QuotasSection, left: Callable[[Sequence[int]], float] = full) -> None:
-        """`left(peers)` is the part (0..1) of correlations with these peers, and of places for runs, that is unused."""
-        self._settings = settings
-        self._left = left
-        burst = settings.burst_seconds
+    def __init__(self, settings: QuotasSection, pool: int = 0, places: Callable[[], float] = all_free) -> None:
+        """`pool` is how many correlations a full pool has, `places()` the part (0..1) of places for runs that is free.
+
+        `kept` is how many correlations with each peer are the reserve.
+        """
+        self.kept = math.ceil(settings.reserve * pool)
+        self.counts: Counter[str] = Counter()
+        self._reserve = settings.reserve
+        self._gateways = frozenset(settings.gateways)
+        self._places = places
 
         def buckets(rate: float) -> Buckets:
-            return Buckets(max(1.0, rate * burst), rate)
+            capacity = max(1.0, rate * settings.burst_seconds)
+            return Buckets(capacity, capacity / rate)
 
         self._runs = {
             "session": buckets(settings.session),
@@ -57,23 +69,15 @@ class Quotas:
             "address": buckets(settings.address),
             NODE: buckets(settings.node),
         }
-        self._allowances = Buckets(ALLOWANCE, ALLOWANCE_PER_SECOND)
+        self._allowances = Buckets(ALLOWANCE, ALLOWANCE / ALLOWANCE_PER_SECOND)
         claims = settings.failed_logins
-        self._failed_claims = Buckets(claims, claims / LOGIN_SECONDS)
-        self._failures = Buckets(claims * CLAIMS, claims * CLAIMS / LOGIN_SECONDS)
-        self.refused = 0
+        self._failed_claims = Buckets(claims, LOGIN_SECONDS)
+        self._failures = Buckets(claims * CLAIMS, LOGIN_SECONDS)
 
     # -- runs --------------------------------------------
 
-    def admit(
-        self,
-        *,
-        session: str,
-        key: str = "",
-        identities: Iterable[tuple[int, bytes]] = (),
-        peers: Sequence[int] = (),
-    ) -> None:
-        """Count one run for all who are behind it; `peers` are the other signers.
+    def admit(self, *, session: str, key: str = "", identities: Iterable[tuple[int, bytes]] = ()) -> None:
+        """Count one run for all who are behind it, for the request that is being handled.
 
         Raises `ApiError` 429 "quota_exceeded" or "reserved" with the time to wait, and then nothing was counted.
         """
@@ -81,17 +85,29 @@ class Quotas:
         for kind, name in names:
             if wait := self._runs[kind].wait(name):
                 self._refuse("quota_exceeded", f"{_SHARES[kind]} has used up its quota at this node", wait)
-        # The node's own bucket is shared, like the pools: its last part is kept as theirs is.
+        tenants = tuple(f"{kind}/{name}" for kind, name in names if kind not in (NODE, "address"))
+        # The node's own bucket and its places are shared, like the pools: their last part is kept as theirs is.
         of_node = self._runs[NODE].level(NODE) / self._runs[NODE].capacity
-        scarce = min(self._left(peers), of_node) < self._settings.reserve
-        tenants = [f"{kind}/{name}" for kind, name in names if kind not in (NODE, "address")]
-        if scarce and (wait := max(map(self._allowances.wait, tenants))):
-            message = "this node is busy, and what is left is kept for those who asked for little"
-            self._refuse("reserved", message, wait)
+        if min(self._places(), of_node) < self._reserve and not self._take_allowance(tenants):
+            self.refuse_reserved()
         for kind, name in names:
             self._runs[kind].take(name)
-        for tenant in tenants if scarce else ():
+        _tenants.set(tenants)
+
+    def may_use_reserve(self) -> bool:
+        """Take one run from the allowances of who is behind the present run; False when one of them has none left."""
+        return self._take_allowance(_tenants.get())
+
+    def refuse_reserved(self) -> NoReturn:
+        """Refuse the present run, because what is left is kept for others."""
+        self._refuse("reserved", "this node is busy, and what is left is kept for those who asked for little", 1.0)
+
+    def _take_allowance(self, tenants: tuple[str, ...]) -> bool:
+        if any(self._allowances.wait(tenant) for tenant in tenants):
+            return False
+        for tenant in tenants:
             self._allowances.take(tenant)
+        return True
 
     def _names(self, session: str, key: str, identities: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, str]]:
         yield NODE, NODE
@@ -104,7 +120,7 @@ class Quotas:
             yield "address", client_address.get()
 
     def _counted_address(self) -> bool:
-        return bool(client_address.get()) and client_address.get() not in self._settings.gateways
+        return bool(client_address.get()) and client_address.get() not in self._gateways
 
     # -- logins --------------------------------------------
 
@@ -129,8 +145,8 @@ class Quotas:
         pair = f"{address}/{sha256(claim.encode()).hexdigest()}"
         return [(self._failures, address), (self._failed_claims, pair)]
 
-    def _refuse(self, code: str, message: str, wait: float) -> None:
-        self.refused += 1
+    def _refuse(self, code: str, message: str, wait: float) -> NoReturn:
+        self.counts[code] += 1
         seconds = math.ceil(wait)
         raise ApiError(TOO_MANY, code, message, f"wait {seconds} s before asking again", retry_after=seconds)
 

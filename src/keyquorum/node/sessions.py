@@ -106,8 +106,7 @@ class Sessions:
             return self._signing.answer(shares, digest) | {"certificate_input": signing_input.decode()}
 
         def admit(_: bool) -> None:
-            peers = [j for j in choice.signers if j != self._signing.me]
-            self._quotas.admit(session=statement.session.thumbprint, identities=known.methods, peers=peers)
+            self._quotas.admit(session=statement.session.thumbprint, identities=known.methods)
 
         return await self._attempts.once(
             statement.session.thumbprint,
@@ -238,7 +237,7 @@ class Sessions:
             until=request.expires + 2 * 60,
             now=now,
             make=make,
-            admit=lambda _: self._signing.admit(certificate, choice),
+            admit=lambda _: self._signing.admit(certificate),
         )
 
     async def _check_authority(self, what: Revocation, certificate: Certificate) -> None:

@@ -115,7 +115,7 @@ class Signing:
         def admit(first: bool) -> None:
             counted = certificate.counted if first else ()
             self.uses.check(counted)
-            self.admit(certificate, choice, request.key)
+            self.admit(certificate, request.key)
             self.uses.take(counted, now)
 
         async def make() -> Answer:
@@ -133,16 +133,20 @@ class Signing:
             admit=admit,
         )
 
-    def admit(self, certificate: Certificate, choice: RunChoice, key: str = "") -> None:
+    def admit(self, certificate: Certificate, key: str = "") -> None:
         """Count one run for all who are behind it; raises `ApiError` 429."""
         self._quotas.admit(
             session=certificate.counted[0][0],
             key=key,
             identities=[(proven.type, proven.id) for proven in certificate.methods],
-            peers=[j for j in choice.signers if j != self.me],
         )
 
     # -- the run --------------------------------------------
+
+    @property
+    def free(self) -> float:
+        """The part (0..1) of this node's places for runs that is free."""
+        return 1 - (self._runner.active + self._waiting) / self._max_runs
 
     async def run_signing(
         self, purpose: str, key: KeyShare, digest: bytes, payload: bytes, choice: RunChoice
@@ -170,12 +174,23 @@ class Signing:
         )
 
     async def _await_correlations(self, peers: list[int]) -> None:
-        """Wait a little for pools that are empty: under a burst that is quicker than to fail and be asked again."""
+        """Wait a little for pools that are empty, or at their reserve when whoever asks has used up his part of it.
+
+        Under a burst that is quicker than to fail and be asked again. Raises `ApiError` 429 when only the reserve is
+        left; that there is nothing left at all, the run itself will say.
+        """
         end = time.monotonic() + POOL_SECONDS
-        while time.monotonic() < end:
-            if all(not self._runner.is_up(j) or min(self._inventory.available(j)) > 0 for j in peers):
+        linked = [j for j in peers if self._runner.is_up(j)]
+        while True:
+            least = min((min(self._inventory.available(j)) for j in linked), default=self._quotas.kept + 1)
+            if least > self._quotas.kept or (least > 0 and self._quotas.may_use_reserve()):
                 return
-            await asyncio.sleep(POOL_PAUSE)
+            if time.monotonic() >= end:
+                break
+            # Many who wait look less often: looking must not be what keeps this node busy.
+            await asyncio.sleep(POOL_PAUSE * max(1, self._waiting / 10))
+        if least > 0:
+            self._quotas.refuse_reserved()
 
     def check_choice(self, choice: RunChoice) -> RunChoice:
         """Refuse signer sets that cannot sign, before anything is looked at or spent."""

@@ -6,7 +6,7 @@ Everything here is read from the other parts at the moment somebody asks; nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,8 +118,8 @@ class Status:
             (share.token_id, share.epoch) in quarantined for share in self.store.list_shares("active")
         )
 
-    def add_gauges(self, metrics: Metrics) -> None:
-        """Let `metrics` read the state whenever Prometheus asks."""
+    def add_gauges(self, metrics: Metrics, more: Mapping[str, Counter[str]] | None = None) -> None:
+        """Let `metrics` read the state, and the counters of `more` parts, whenever Prometheus asks."""
         gauge = metrics.gauge
         gauge("peers_up", "linked peers", lambda: len(self.mesh.up))
         gauge("links_ready", "peers with whom this node can make correlations", lambda: len(self.links.all_ready()))
@@ -130,7 +130,7 @@ class Status:
         gauge("chain_age_seconds", "age of the view of the chain", lambda: min(self.view.age, 1e9))
         gauge("keys_active", "active key shares", self.keys.count)
         gauge("correlations", "unspent correlations, the scarcer direction of each peer, in all", self._correlations)
-        parts = {"mesh": self.mesh.counts, "links": self.links.counts, "pools": self.pools.counts}
+        parts = {"mesh": self.mesh.counts, "links": self.links.counts, "pools": self.pools.counts} | dict(more or {})
         metrics.registry.register(_Events(parts))
 
     def _correlations(self) -> float:

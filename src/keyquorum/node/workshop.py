@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -41,8 +41,8 @@ class Transactions(Protocol):
 class Workshop:
     """The parts of party `me` that keys are made with.
 
-    `notify(peer, topic, reference, payload)` sends a notice; `progress` is set whenever there is something new to act
-    on, so that nobody waits for the next poll.
+    `notify(peer, topic, reference, payload)` sends a notice, `record(what, summary)` is told what was signed.
+    `progress` is set whenever there is something new to act on, so that nobody waits for the next poll.
     """
 
     me: int
@@ -53,6 +53,7 @@ class Workshop:
     notify: Notify
     sender: Transactions
     rng: Rng
+    record: Callable[[str, str], None] = lambda what, summary: None
     progress: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

@@ -1,0 +1,1 @@
+"""What every server of the project needs: bounded connections, patience that ends, and token buckets."""

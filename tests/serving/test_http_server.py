@@ -1,0 +1,231 @@
+"""The listening side: unfinished requests, too many connections, bytes that are no HTTP, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from keyquorum.serving import http_server
+from keyquorum.serving.http_server import HttpServer
+
+PATIENCE = 0.2
+GET = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@dataclass
+class Site:
+    server: HttpServer
+    port: int
+    release: asyncio.Event
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self, data: bytes) -> tuple[int, Any]:
+        reader, writer = await self.connect()
+        writer.write(data)
+        status, body = await answer(reader)
+        writer.close()
+        return status, body
+
+
+@asynccontextmanager
+async def site(most: int = 100, per_address: int = 50, **options: Any) -> AsyncIterator[Site]:
+    release = asyncio.Event()
+
+    async def okay(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True})
+
+    async def slow(_: web.Request) -> web.Response:
+        await release.wait()
+        return web.json_response({"ok": True})
+
+    async def echo(request: web.Request) -> web.Response:
+        return web.json_response({"read": len(await request.read())})
+
+    async def broken(_: web.Request) -> web.Response:
+        raise RuntimeError("canary-in-an-exception")
+
+    app = web.Application()
+    app.add_routes([web.get("/ok", okay), web.get("/slow", slow), web.post("/echo", echo), web.get("/broken", broken)])
+    server = HttpServer(app, most, per_address, header_seconds=PATIENCE, **options)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield Site(server, port, release)
+    finally:
+        release.set()
+        await server.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
+    body = await reader.readexactly(int(fields[b"content-length"]))
+    return int(head.split()[1]), json.loads(body)
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(), 5) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("start", [b"", b"G", b"GET /ok HTTP/1.1\r\n", b"GET /ok HTTP/1.1\r\nHost: x\r\nA"])
+async def test_headers_that_do_not_end_end_the_connection(start: bytes) -> None:
+    async with site() as here:
+        reader, writer = await here.connect()
+        writer.write(start)
+        assert await ended(reader)
+        assert here.server.counts["unfinished_headers"] == 1
+        assert not here.server.connections
+
+
+async def test_a_byte_now_and_then_gains_no_time() -> None:
+    async with site() as here:
+        _, writer = await here.connect()
+        began = time.monotonic()
+        with pytest.raises(ConnectionError):
+            for byte in b"GET /ok HTTP/1.1\r\n" + b"X: y\r\n" * 10_000:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(PATIENCE / 10)
+                if time.monotonic() - began > 50 * PATIENCE:
+                    break
+        assert here.server.counts["unfinished_headers"] == 1
+
+
+async def test_a_second_request_on_a_connection_has_the_same_time_and_silence_between_them_is_fine() -> None:
+    async with site() as here:
+        reader, writer = await here.connect()
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        await asyncio.sleep(2 * PATIENCE)
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        writer.write(GET[:-3])
+        assert await ended(reader)
+
+
+async def test_a_slow_answer_and_a_slow_body_are_not_unfinished_headers() -> None:
+    async with site() as here:
+        reader, writer = await here.connect()
+        writer.write(GET.replace(b"/ok", b"/slow"))
+        await asyncio.sleep(2 * PATIENCE)
+        here.release.set()
+        assert (await answer(reader))[0] == 200
+        writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        await asyncio.sleep(2 * PATIENCE)
+        writer.write(b"cd")
+        assert await answer(reader) == (200, {"read": 4})
+        assert not here.server.counts
+
+
+async def test_slow_connections_do_not_keep_others_out() -> None:
+    """Slowloris: as many connections as there may be, a byte each now and then; honest ones come in all the time."""
+    async with site(most=40, per_address=40) as here:
+        began = time.monotonic()
+
+        async def loris() -> None:
+            while time.monotonic() - began < 5 * PATIENCE:
+                try:
+                    _, writer = await here.connect()
+                    for _ in range(100):
+                        writer.write(b"X")
+                        await writer.drain()
+                        await asyncio.sleep(PATIENCE / 20)
+                except OSError:
+                    await asyncio.sleep(PATIENCE / 20)
+
+        attack = [asyncio.create_task(loris()) for _ in range(60)]
+        await asyncio.sleep(2 * PATIENCE)
+        got = 0
+        while time.monotonic() - began < 20 * PATIENCE and got < 10:
+            try:
+                got += (await here.ask(GET))[0] == 200
+            except (OSError, asyncio.IncompleteReadError):
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*attack, return_exceptions=True)
+        assert got == 10
+
+
+async def test_one_address_has_only_its_share_of_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site(most=5, per_address=3) as here:
+        monkeypatch.setattr(here.server, "_header_seconds", 60.0)
+        kept = [await here.connect() for _ in range(3)]
+        reader, _ = await here.connect()
+        assert await ended(reader)
+        assert here.server.counts["connections_over_limit"] == 1
+        kept[0][1].close()
+        async with asyncio.timeout(5):
+            while len(here.server.connections) == 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await here.ask(GET))[0] == 200
+        kept[1][1].close(), kept[2][1].close()
+
+
+async def test_a_trusted_address_is_bound_by_the_whole_only() -> None:
+    async with site(most=5, per_address=1, trusted=["127.0.0.1"]) as here:
+        kept = [await here.connect() for _ in range(5)]
+        reader, _ = await here.connect()
+        assert await ended(reader)
+        for _, writer in kept:
+            writer.close()
+
+
+@pytest.mark.parametrize("data", [
+    b"hello\r\n\r\n", b"GET\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00" * 10 + b"\r\n\r\n",
+    b"GET /ok HTTP/9.9\r\n\r\n", b"GET /ok HTTP/1.1\r\nHost x\r\n\r\n", b"GET /ok HTTP/1.1\r\nA: " + b"x" * 20_000,
+    b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"GET /ok HTTP/1.1\r\n" + b"".join(b"H%d: v\r\n" % k for k in range(300)) + b"\r\n",
+])  # fmt: skip
+async def test_what_is_no_http_gets_a_typed_answer_and_the_end(data: bytes) -> None:
+    async with site() as here:
+        reader, writer = await here.connect()
+        writer.write(data)
+        status, body = await answer(reader)
+        assert status == 400
+        assert body["error"]["code"] == "bad_http"
+        assert set(body["error"]) == {"code", "message", "hint"}
+        assert await ended(reader)
+
+
+async def test_a_fault_of_ours_says_nothing_about_itself() -> None:
+    async with site() as here:
+        status, body = await here.ask(GET.replace(b"/ok", b"/broken"))
+        assert (status, body["error"]["code"]) == (503, "internal")
+        assert "canary" not in json.dumps(body)
+
+
+async def test_closing_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "SHUTDOWN_SECONDS", 0.2)
+    async with site() as here:
+        idle, writer = await here.connect()
+        writer.write(GET)
+        await answer(idle)
+        busy, busy_writer = await here.connect()
+        busy_writer.write(GET.replace(b"/ok", b"/slow"))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await here.server.close()
+        assert time.monotonic() - began < 3
+        assert await ended(idle)
+        assert await ended(busy)
+
+
+async def test_many_requests_of_one_client_reuse_a_connection() -> None:
+    async with site() as here, aiohttp.ClientSession() as http:
+        for _ in range(20):
+            async with http.get(f"http://127.0.0.1:{here.port}/ok") as response:
+                assert (await response.json()) == {"ok": True}
+        assert len(here.server.connections) == 1
