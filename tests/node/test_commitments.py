@@ -1,0 +1,219 @@
+"""Receipts for bearer tokens: one binding per token, durable before the receipt leaves, and no flood of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyquorum.algebra.rng import SeededRng
+from keyquorum.algebra.strict_json import BadJson
+from keyquorum.auth.commitment import Commitment, Receipt
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.method import Committee
+from keyquorum.auth.network import network_id
+from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.auth.statement import Statement
+from keyquorum.chain.account import address_of
+from keyquorum.node.chain_view import Membership
+from keyquorum.node.commitments import HOUR, Commitments
+from keyquorum.node.login_store import LoginStore
+from keyquorum.node.problem import ApiError
+from keyquorum.node.quotas import client_address
+
+NOW = 1_800_000_000
+NETWORK = network_id(31337, bytes(20))
+ACCOUNT = b"\x07" * 32
+STATEMENT = Statement(
+    network=NETWORK, session=SessionPrivateKey.generate(SeededRng("one")).public, keys=("*",), scopes=(1,),
+    expires=NOW + 3600, nonce="ab" * 16, block="0x" + "11" * 32,
+)  # fmt: skip
+
+
+def commitment(token: str, **changes: Any) -> Commitment:
+    """To a token as random as real ones are: nodes do not tell apart what differs in the last character only."""
+    return Commitment.to_token("discord", f"{token}-token.of-a-user", replace(STATEMENT, **changes))
+
+
+class View:
+    network = NETWORK
+    recent = True
+
+    async def is_recent_block(self, block_hash: bytes) -> bool:
+        return self.recent
+
+
+class Clock:
+    now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Desk:
+    """The service, with its parts at hand."""
+
+    def __init__(self, store: LoginStore, **options: Any) -> None:
+        self.view, self.clock, self.store = View(), Clock(), store
+        parts: Any = (3, self.view, store, ACCOUNT, {"discord"})
+        self.service = Commitments(*parts, clock=self.clock, **options)
+        self.service.membership = Membership(5, 3, {})
+
+    async def ask(self, token: str = "token", **changes: Any) -> Receipt:
+        return await self.send(commitment(token, **changes).to_json())
+
+    async def send(self, body: Any) -> Receipt:
+        answer = await self.service.commit(json.dumps(body).encode(), 100_000)
+        assert set(answer) == {"receipt"}
+        return Receipt.from_json(answer["receipt"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LoginStore]:
+    made = LoginStore(tmp_path, commitments=20)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def desk(store: LoginStore) -> Desk:
+    return Desk(store)
+
+
+async def test_a_receipt_is_signed_by_the_nodes_account_for_exactly_this_login(desk: Desk) -> None:
+    receipt = await desk.ask()
+    committee = Committee({3: address_of(ACCOUNT)}, 3, 5)
+    receipt.check(commitment("token"), committee, NOW)
+    assert (receipt.party, receipt.issued_at) == (3, NOW)
+    for other in (
+        commitment("another"),
+        commitment("token", nonce="cd" * 16),
+    ):
+        with pytest.raises(AuthError):
+            receipt.check(other, committee, NOW)
+    with pytest.raises(AuthError):
+        receipt.check(commitment("token"), replace(committee, epoch=6), NOW)
+
+
+@pytest.mark.parametrize("change", [
+    {"session": SessionPrivateKey.generate(SeededRng("thief")).public}, {"scopes": (1, 5)}, {"nonce": "cd" * 16},
+    {"expires": NOW + 3599}, {"keys": ("0x" + "11" * 32,)}, {"uses": 2},
+])  # fmt: skip
+async def test_a_token_gets_no_receipt_for_a_second_login(desk: Desk, change: dict[str, Any]) -> None:
+    await desk.ask()
+    with pytest.raises(ApiError) as caught:
+        await desk.ask(**change)
+    assert (caught.value.status, caught.value.code) == (409, "token_committed")
+    desk.clock.now += 10
+    assert (await desk.ask()).issued_at == NOW + 10
+
+
+async def test_racing_askers_get_receipts_for_one_login_only(desk: Desk) -> None:
+    thief = SessionPrivateKey.generate(SeededRng("thief")).public
+    answers = await asyncio.gather(
+        *(desk.ask(**({"session": thief} if k % 2 else {})) for k in range(10)), return_exceptions=True
+    )
+    given = [isinstance(answer, Receipt) for answer in answers]
+    assert given == [k % 2 == 0 for k in range(10)]
+
+
+async def test_the_binding_is_on_the_disk_before_the_receipt_leaves(desk: Desk, tmp_path: Path) -> None:
+    order: list[str] = []
+    commit, sign = desk.store.commit, Receipt.sign
+
+    async def committed(*arguments: Any) -> None:
+        await commit(*arguments)
+        order.append("committed")
+
+    def signed(*arguments: Any) -> Receipt:
+        order.append("signed")
+        return sign(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk.store, "commit", committed)
+        patch.setattr(Receipt, "sign", staticmethod(signed))
+        await desk.ask()
+    assert order == ["committed", "signed"]
+    desk.store._writer.fail(RuntimeError("disk"))
+    with pytest.raises(Exception, match="disk"):
+        await desk.ask("next")
+
+
+@pytest.mark.parametrize(("change", "code"), [
+    ({"network": network_id(1, bytes(20))}, "wrong_network"), ({"expires": NOW}, "statement_expired"),
+    ({"expires": NOW + 100_000}, "session_too_long"),
+])  # fmt: skip
+async def test_a_statement_that_could_not_log_in_gets_no_receipt(desk: Desk, change: dict[str, Any], code: str) -> None:
+    with pytest.raises(AuthError) as caught:
+        await desk.ask(**change)
+    assert caught.value.code == code
+    desk.view.recent = False
+    with pytest.raises(AuthError) as caught:
+        await desk.ask()
+    assert caught.value.code == "block_not_recent"
+    assert desk.store._counts[0] == 0
+
+
+async def test_only_methods_with_bearer_tokens_that_are_configured_here_get_receipts(store: LoginStore) -> None:
+    desk = Desk(store)
+    body = commitment("token").to_json()
+    for method, code in (("siwe", "no_commitment"), ("magic", "unknown_method")):
+        with pytest.raises(AuthError) as caught:
+            await desk.send(body | {"method": method})
+        assert caught.value.code == code
+    desk.service._configured = frozenset()
+    with pytest.raises(ApiError) as refused:
+        await desk.ask()
+    assert (refused.value.status, refused.value.code) == (503, "not_configured")
+    assert store._counts[0] == 0
+
+
+@pytest.mark.parametrize("change", [
+    {"token_digest": "0x12"}, {"binding": None}, {"binding": "0x" + "g" * 64}, {"extra": 1}, {"statement": []},
+    {"statement": {}}, {"method": 5},
+])  # fmt: skip
+async def test_another_form_is_refused_and_nothing_is_kept(desk: Desk, change: dict[str, Any]) -> None:
+    body = commitment("token").to_json()
+    with pytest.raises((AuthError, BadJson)):
+        await desk.send(body | change)
+    assert desk.store._counts[0] == 0
+
+
+async def test_one_address_has_a_quota_and_gateways_answer_for_their_clients(store: LoginStore) -> None:
+    desk = Desk(store, per_client=2, gateways=["10.0.0.9"])
+    client_address.set("10.0.0.1")
+    for k in range(2):
+        await desk.ask(f"a{k}")
+    with pytest.raises(ApiError) as caught:
+        await desk.ask("a2")
+    assert (caught.value.status, caught.value.code) == (429, "too_many_commitments")
+    client_address.set("10.0.0.2")
+    await desk.ask("b")
+    client_address.set("10.0.0.9")
+    for k in range(5):
+        await desk.ask(f"c{k}")
+    client_address.set("10.0.0.1")
+    desk.clock.now += HOUR
+    await desk.ask("a3")
+
+
+async def test_a_full_table_refuses_new_tokens_and_still_knows_the_old(desk: Desk) -> None:
+    for k in range(20):
+        await desk.ask(f"t{k}")
+    with pytest.raises(ApiError) as caught:
+        await desk.ask("more")
+    assert (caught.value.status, caught.value.code) == (503, "commitments_full")
+    assert await desk.ask("t3")
+
+
+async def test_before_the_network_is_active_there_are_no_receipts(desk: Desk) -> None:
+    for membership in (None, Membership(0, 0, {})):
+        desk.service.membership = membership
+        with pytest.raises(ApiError) as caught:
+            await desk.ask()
+        assert (caught.value.status, caught.value.code) == (503, "not_ready")
