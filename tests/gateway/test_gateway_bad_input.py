@@ -103,7 +103,7 @@ async def test_wrong_methods_are_refused(server: Server, http: aiohttp.ClientSes
         assert (await refused(response))["code"] == "wrong_method"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v1/sign/x", "/%00", "/..%2f..%2fetc/passwd"])
+@pytest.mark.parametrize("path", ["/js/nothing", "/v1", "/v1/nothing", "/v1/sign/x", "/%00", "/..%2f..%2fetc/passwd"])
 async def test_wrong_paths_are_refused(server: Server, http: aiohttp.ClientSession, path: str) -> None:
     async with http.get(server.url + path) as response:
         assert (await refused(response))["code"] == "no_such_path"

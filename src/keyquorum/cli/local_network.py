@@ -35,6 +35,7 @@ from keyquorum.chain.deploy import Deployment, NodeEntry, deploy, required_thres
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, Sender
 from keyquorum.cli import state
+from keyquorum.cli.login_settings import RP_ID, LoginSettings
 from keyquorum.cli.node_folder import NodeFolder
 from keyquorum.cli.ports import HOST, Ports
 from keyquorum.cli.processes import Running, Service
@@ -69,8 +70,12 @@ class LocalNetwork:
         progress: Progress = lambda _: None,
         ready_seconds: float = 120.0,
         settings: Mapping[str, Any] | None = None,
+        login: Mapping[str, Any] | None = None,
     ) -> None:
-        """`settings` are further values for every node's `node.toml` (see `config.dump_default`)."""
+        """`settings` are further values for every node's `node.toml` (see `config.dump_default`).
+
+        `login` says how people log in (the tables of `login_settings`); None: what the folder's `login.toml` says.
+        """
         if not 2 <= nodes <= 100:
             raise ValueError("a network has 2 to 100 nodes")
         self.folder = folder
@@ -81,6 +86,7 @@ class LocalNetwork:
         self._progress = progress
         self._ready_seconds = ready_seconds
         self._settings = dict(settings or {})
+        self._login = LoginSettings.read(folder, login)
         self._lock: IO[str] | None = None
         self._services: dict[str, Running] = {}
         self._ports = Ports(0, 0, (), ())
@@ -160,6 +166,11 @@ class LocalNetwork:
     def gateway_url(self) -> str:
         """The gateway's URL."""
         return f"http://{HOST}:{self._ports.gateway}"
+
+    @property
+    def page_url(self) -> str:
+        """The login page's URL: by name, because passkeys belong to a name."""
+        return f"http://{RP_ID}:{self._ports.gateway}/"
 
     @property
     def nodes(self) -> dict[int, str]:
@@ -248,7 +259,9 @@ class LocalNetwork:
                 mesh_host=HOST,
                 mesh_port=self._ports.mesh[party - 1],
                 finality=finality,
-                **(LOCAL_SETTINGS if self._external_rpc is None else {}) | self._settings,
+                **self._login.for_nodes(self._ports.gateway)
+                | (LOCAL_SETTINGS if self._external_rpc is None else {})
+                | self._settings,
             )
         gateway = gateway_config.GatewayConfig(
             network=deployment.network,
@@ -258,6 +271,10 @@ class LocalNetwork:
             relayer_key_file="relayer.key",
             mints_per_owner=MINTS_PER_HOUR,
             mints_per_client=MINTS_PER_HOUR,
+            mints_per_method=MINTS_PER_HOUR,
+            calls_per_key=MINTS_PER_HOUR,
+            first_block=deployment.block,
+            login=self._login.for_gateway(self._ports.gateway),
             requests_per_second=REQUESTS_PER_SECOND,
         )
         (self.folder / "gateway" / "gateway.toml").write_text(gateway_config.dump(gateway))

@@ -80,6 +80,7 @@ def describe(network: LocalNetwork) -> dict[str, Any]:
         "threshold": network.threshold,
         "chain": network.rpc,
         "gateway": network.gateway_url,
+        "page": network.page_url,
         "node_urls": list(network.nodes.values()),
         "account": network.account().address,
         "dir": str(network.folder),
