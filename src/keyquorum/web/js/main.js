@@ -37,9 +37,15 @@ const same = (one, other) => one.type === other.type && one.id === other.id;
 
 // ---- logging in -----------------------------------------------------------------------------------------------------
 
-/** @param {login.Done | undefined} done */
+/**
+ * @param {login.Done | undefined} done
+ * @returns {Promise<string>} what to say
+ */
 async function opened(done) {
-  if (!done) return show();
+  if (!done) {
+    await show();
+    return "";
+  }
   session = done.session;
   const added = claims(session).methods.filter((/** @type {any} */ each) => !done.before.some((old) => same(old, each)));
   if (!done.before.length && (await needsKey())) {
@@ -48,7 +54,7 @@ async function opened(done) {
   }
   await show();
   const adding = await load("adding");
-  if (done.before.length && adding) await add(adding, added, done.userPublicKey);
+  return done.before.length && adding ? add(adding, added, done.userPublicKey) : "Logged in.";
 }
 
 /**
@@ -89,7 +95,7 @@ async function add(key, added, userPublicKey) {
   for (const identity of added) await permissions.addMethod(network, session ?? fail(), key, { ...identity, userPublicKey });
   chosen = key;
   await show();
-  say("Added. It opens this key as soon as the chain has settled it.");
+  return "Added. It opens this key as soon as the chain has settled it.";
 }
 
 /** @param {permissions.Identity} identity */
@@ -132,7 +138,7 @@ function item(text, ...buttons) {
 function showWays(into, before, open) {
   const start = (/** @type {import("./methods.js").Way} */ way) => async () => {
     await before();
-    await opened(await way.start());
+    return opened(await way.start());
   };
   element(into).replaceChildren(...ways(network, open).map((way) => button(way.label, `${way.label} ...`, start(way))));
 }
@@ -170,7 +176,16 @@ async function showKey(key) {
 /** @param {import("./session.js").Session} open */
 async function showSessions(open) {
   const own = claims(open).jti;
-  const lines = (await keys.sessions(open)).map((one) => {
+  /** @type {any[]} */
+  let found = [];
+  try {
+    found = await keys.sessions(open);
+  } catch (error) {
+    // A list to look at: without it everything else still works.
+    element("session-list").replaceChildren(item(`The nodes do not list your sessions now (${/** @type {Error} */ (error).message}).`));
+    return;
+  }
+  const lines = found.map((one) => {
     const until = new Date(1000 * one.expires).toLocaleTimeString();
     const text = `${one.methods.map(nameOf).join(", ")} until ${until}${one.id === own ? ", this one" : ""}${one.revoked ? ", ended" : ""}`;
     return one.revoked ? item(text) : item(text, button("End", "Ending ...", () => end(one.id, own)));
@@ -221,5 +236,5 @@ await run("Loading ...", async () => {
   element("new-key").onclick = () => run("Making a key ...", newKey);
   element("log-out").onclick = () => run("Logging out ...", logOut);
   session = await load("session");
-  await opened(await login.resume());
+  return opened(await login.resume());
 });

@@ -1,0 +1,138 @@
+"""A whole network in this process, its gateway's page, and a real Chromium with virtual authenticators.
+
+The network is that of `tests/cluster`: real chain, contracts, nodes and protocols. Chromium is the system's, driven by
+Playwright; without it these tests skip and say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from devices import Device
+
+from cluster import ETHER, HOST, Cluster, free_ports
+from keyquorum.chain.deploy import NodeEntry, deploy
+from keyquorum.chain.devchain.accounts import ACCOUNTS
+from keyquorum.chain.devchain.server import DevChainServer
+from keyquorum.chain.rpc import Rpc, Sender
+from keyquorum.cli.node_folder import NodeFolder
+from keyquorum.gateway.app import Server
+from keyquorum.gateway.config import GatewayConfig, LoginSection
+
+NODES = 4
+LOOP = pytest.mark.asyncio(loop_scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in Path(item.path).parents and inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.add_marker(LOOP, append=False)
+
+
+class World:
+    """The network and the page; `url` is the page's, `cluster` what it stands on."""
+
+    def __init__(self, cluster: Cluster, server: Server, url: str) -> None:
+        self.cluster = cluster
+        self.server = server
+        self.url = url
+
+
+@contextlib.asynccontextmanager
+async def _nodes(folder: Path, origin: str) -> AsyncIterator[Cluster]:
+    async with DevChainServer() as chain, Rpc(chain.url) as rpc:
+        folders = [NodeFolder(folder / f"node-{party}") for party in range(1, NODES + 1)]
+        ports = free_ports(2 * NODES)
+        urls = [f"http://{HOST}:{port}" for port in ports[:NODES]]
+        for each in folders:
+            each.create()
+        entries = [
+            NodeEntry(each.address, url, HOST, port, each.tls_digest)
+            for each, url, port in zip(folders, urls, ports[NODES:], strict=True)
+        ]
+        deployment = await deploy(Sender(rpc, ACCOUNTS[0][1]), entries, fund_nodes=ETHER)
+        for each, api_port, mesh_port in zip(folders, ports[:NODES], ports[NODES:], strict=True):
+            each.write_settings(
+                rpc=[chain.url], router=deployment.contracts["PubkeyRouter"], api_port=api_port, mesh_port=mesh_port,
+                finality="latest", poll_seconds=0.1, domains=[origin.removeprefix("http://")],
+                auth={"passkey": {"rp_ids": ["localhost"], "origins": [origin]}},
+            )  # fmt: skip
+        cluster = Cluster(rpc, deployment, folders, urls)
+        try:
+            await asyncio.gather(*(cluster.start_node(party) for party in range(1, NODES + 1)))
+            await cluster.ready()
+            yield cluster
+        finally:
+            await asyncio.gather(*(node.stop() for node in cluster.nodes.values()))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    folder = tmp_path_factory.mktemp("browser")
+    (port,) = free_ports(1)
+    origin = f"http://localhost:{port}"
+    async with _nodes(folder, origin) as cluster:
+        key_file = folder / "relayer.key"
+        key_file.write_text(ACCOUNTS[2][1].hex())
+        config = GatewayConfig(
+            network=cluster.deployment.network,
+            rpc=cluster.rpc.url,
+            port=port,
+            relayer_key_file=str(key_file),
+            login=LoginSection(methods=["passkey", "siwe"], domains=[f"localhost:{port}"], rp_id="localhost"),
+        )
+        await cluster.pool_filled(2)
+        async with Server(config) as server:
+            yield World(cluster, server, origin)
+
+
+def chromium() -> str:
+    """The path of the system's Chromium; skips when there is none."""
+    named = os.environ.get("KEYQUORUM_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not named:
+        pytest.skip("no Chromium on this system: apt-get install chromium")
+    return named
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Any]:
+    """A headless Chromium; each test has contexts (profiles) of its own."""
+    path = chromium()
+    playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with playwright.async_playwright() as driver:
+        running = await driver.chromium.launch(executable_path=path, args=arguments)
+        try:
+            yield running
+        finally:
+            await running.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def new_device(browser: Any, world: World) -> AsyncIterator[Any]:
+    """`await new_device()`: a person's device, with a browser profile and an authenticator of its own."""
+    devices: list[Device] = []
+
+    async def make(*, verified: bool = True) -> Device:
+        device = await Device.open(browser, world.url, verified=verified)
+        devices.append(device)
+        return device
+
+    yield make
+    for device in devices:
+        await device.close()

@@ -1,0 +1,96 @@
+"""A person's device: a browser profile with the page open, and a virtual authenticator (WebAuthn over CDP)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SECONDS = 30_000
+SETTLED = """() => !document.querySelector('main button:disabled')
+  && !document.getElementById('status').textContent.endsWith('...')"""
+
+
+class Device:
+    """`page` is Playwright's; `problems` is what the browser complained about (refused by policy, uncaught)."""
+
+    def __init__(self, context: Any, page: Any, cdp: Any, authenticator: str) -> None:
+        self.context = context
+        self.page = page
+        self.cdp = cdp
+        self.authenticator = authenticator
+        self.problems: list[str] = []
+
+    @classmethod
+    async def open(cls, browser: Any, url: str, *, verified: bool = True) -> Device:
+        context = await browser.new_context()
+        context.set_default_timeout(SECONDS)
+        page = await context.new_page()
+        cdp = await context.new_cdp_session(page)
+        await cdp.send("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": verified,
+            "automaticPresenceSimulation": True,
+        }
+        added = await cdp.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        device = cls(context, page, cdp, added["authenticatorId"])
+        page.on("pageerror", lambda error: device.problems.append(str(error)))
+        page.on("console", lambda said: device.problems.append(said.text) if "Content Security" in said.text else None)
+        await page.goto(url)
+        await device.settled()
+        return device
+
+    async def close(self) -> None:
+        await self.context.close()
+
+    # -- the authenticator --------------------------------------------------------------------------------------------
+
+    async def credentials(self) -> list[dict[str, Any]]:
+        """What the authenticator holds, secret keys included."""
+        found = await self.cdp.send("WebAuthn.getCredentials", {"authenticatorId": self.authenticator})
+        return list(found["credentials"])
+
+    async def receive(self, credential: dict[str, Any]) -> None:
+        """Take a passkey over from another device, as a password manager copies it."""
+        await self.cdp.send("WebAuthn.addCredential", {"authenticatorId": self.authenticator, "credential": credential})
+
+    async def forget(self, credential: dict[str, Any]) -> None:
+        """Delete a passkey from the authenticator."""
+        await self.cdp.send(
+            "WebAuthn.removeCredential",
+            {"authenticatorId": self.authenticator, "credentialId": credential["credentialId"]},
+        )
+
+    # -- the page -----------------------------------------------------------------------------------------------------
+
+    async def settled(self) -> str:
+        """Wait until the page does nothing any more; return what it says."""
+        await self.page.wait_for_function(SETTLED)
+        return str(await self.page.text_content("#status"))
+
+    async def click(self, where: str, label: str) -> str:
+        """Click a button by its label and wait for the outcome; return what the page says."""
+        await self.page.locator(f"{where} button", has_text=label).get_by_text(label, exact=True).first.click()
+        return await self.settled()
+
+    async def new_passkey(self, where: str = "#choices", name: str = "test") -> str:
+        """Make a passkey and log in with it, or add it with `where="#add-choices"`."""
+        await self.page.locator(f"{where} button").get_by_text("New passkey", exact=True).click()
+        await self.page.fill("#ask-fields input", name)
+        await self.page.click("#ask-ok")
+        return await self.settled()
+
+    async def text(self, selector: str) -> str:
+        return str(await self.page.text_content(selector)).strip()
+
+    async def items(self, selector: str) -> list[str]:
+        """The texts of a list, without its buttons."""
+        return [str(text) for text in await self.page.locator(f"{selector} li > span").all_text_contents()]
+
+    async def sign(self, text: str) -> str:
+        """Sign a message; return what the page says, the signature is in #result."""
+        await self.page.fill("#message-form textarea", text)
+        await self.page.click("#message-form button")
+        return await self.settled()

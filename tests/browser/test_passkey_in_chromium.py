@@ -1,0 +1,78 @@
+"""A person with nothing but a passkey, in a real browser, on a real network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+from eth_account import Account
+from eth_account.messages import encode_defunct
+
+from keyquorum.auth.encoding import from_base64url
+from keyquorum.auth.passkey import identity
+
+ETHER = 10**18
+REFUSED = "none of your identities may do this with this key"
+FRIEND = "0x" + "42" * 20
+
+
+def recovered(text: str, signature: str) -> str:
+    return str(Account.recover_message(encode_defunct(text=text), signature=signature))
+
+
+async def public_key(world: Any, credential_id: str) -> tuple[int, Any]:
+    """What the gateway's directory says about a credential id (base64, as Chromium writes it)."""
+    name = credential_id.replace("+", "-").replace("/", "_").rstrip("=")
+    async with aiohttp.ClientSession() as http, http.get(f"{world.url}/v1/passkeys/{name}") as response:
+        return response.status, await response.json()
+
+
+async def test_a_passkey_makes_a_key_signs_moves_to_a_new_device_and_is_removed(world: Any, new_device: Any) -> None:
+    first = await new_device()
+    said = await first.new_passkey()
+    address = await first.text("#address")
+    assert address.startswith("0x"), said
+    await first.sign("from the first device")
+    assert recovered("from the first device", await first.text("#result")) == address
+
+    # The same person at a new device: the passkey was copied there, and nothing else.
+    (credential,) = await first.credentials()
+    second = await new_device()
+    await second.receive(credential)
+    said = await second.click("#choices", "Passkey")
+    assert await second.items("#key-list") == [address], said
+    await second.click("#key-list", "Open")
+    await second.sign("from the second device")
+    assert recovered("from the second device", await second.text("#result")) == address
+
+    # A second passkey is added there, and opens the same key.
+    await second.forget(credential)
+    said = await second.new_passkey("#add-choices")
+    assert said.startswith("Added"), said
+    assert len(await second.items("#methods")) == 2
+    third = await new_device()
+    (other,) = await second.credentials()
+    await third.receive(other)
+    await third.click("#choices", "Passkey")
+    assert await third.items("#key-list") == [address]
+    await third.click("#key-list", "Open")
+
+    # It removes the first, whose open session is refused from then on.
+    old = shown(credential, await public_key(world, credential["credentialId"]))
+    (row,) = [row for row in await third.items("#methods") if row.startswith(old)]
+    await third.page.locator("#methods li", has_text=row).get_by_text("Remove", exact=True).click()
+    await third.page.click("#ask-ok")
+    assert await third.settled() == "Removed."
+    assert len(await third.items("#methods")) == 1
+    said = await first.sign("after the removal")
+    assert said.startswith(REFUSED), said
+    await third.sign("the address stays")
+    assert recovered("the address stays", await third.text("#result")) == address
+    assert not first.problems + second.problems + third.problems
+
+
+def shown(credential: dict[str, Any], answer: tuple[int, Any]) -> str:
+    """How the page abbreviates a passkey's identity."""
+    key = from_base64url(answer[1]["public_key"], "")
+    name = from_base64url(credential["credentialId"].replace("+", "-").replace("/", "_").rstrip("="), "")
+    return "passkey 0x" + identity("localhost", name, key).hex()[:8]
