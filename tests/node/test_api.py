@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -180,25 +182,39 @@ async def test_a_refusal_names_whom_to_avoid(site: Site) -> None:
     assert answer["error"]["parties"] == [1, 3]
 
 
-async def test_one_address_cannot_ask_without_end(site: Site) -> None:
-    limit = api.RateLimit(2, clock=lambda: 0.0)
-    assert [limit.allow("a") for _ in range(4)] == [True, True, False, False]
-    assert limit.allow("b")
+async def test_one_address_cannot_ask_without_end_and_is_told_when_to_come_back() -> None:
+    async with asked(per_second=2) as ask:
+        found = [await ask() for _ in range(4)]
+    assert [status for status, _, _ in found] == [200, 200, 429, 429]
+    assert found[-1][1]["error"]["code"] == "too_many_requests"
+    assert found[-1][2] == "1"
 
 
-async def test_tokens_come_back_with_time() -> None:
-    now = [0.0]
-    limit = api.RateLimit(2, clock=lambda: now[0])
-    assert [limit.allow("a") for _ in range(3)] == [True, True, False]
-    now[0] = 0.5
-    assert limit.allow("a")
+async def test_a_trusted_address_is_not_limited() -> None:
+    async with asked(per_second=2, trusted=["127.0.0.1"]) as ask:
+        assert [status for status, _, _ in [await ask() for _ in range(20)]] == [200] * 20
 
 
-async def test_the_rate_limit_answers_429(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
-    monkeypatch.setattr(api.RateLimit, "allow", lambda *_: False)
-    status, answer = await site.ask("GET", "/v1/network")
-    assert (status, answer["error"]["code"]) == (429, "too_many_requests")
-    assert (await site.ask("GET", "/livez"))[0] == 200
+@asynccontextmanager
+async def asked(**options: Any) -> AsyncIterator[Callable[[], Awaitable[tuple[int, Any, str | None]]]]:
+    """A site that is asked for /v1/network: status, body, and the header Retry-After."""
+    runner = web.AppRunner(api.make_app(Service(), MAX_BODY, **options), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as http:
+
+        async def ask() -> tuple[int, Any, str | None]:
+            async with http.get(f"http://127.0.0.1:{runner.addresses[0][1]}/v1/network") as response:
+                return response.status, await response.json(), response.headers.get("Retry-After")
+
+        yield ask
+    await runner.cleanup()
+
+
+async def test_a_quota_says_how_long_to_wait(site: Site) -> None:
+    site.service.fault = ApiError(429, "quota_exceeded", "no", "wait", retry_after=17)
+    async with site.http.post(site.url + "/v1/sign", json=GOOD) as response:
+        assert (response.status, response.headers["Retry-After"]) == (429, "17")
 
 
 async def test_readiness_says_why_not(site: Site) -> None:

@@ -20,8 +20,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from keyquorum.algebra.strict_json import BadJson
 from keyquorum.auth.errors import AuthError
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
-from keyquorum.gateway.limits import Buckets
 from keyquorum.intents import BadIntent
+from keyquorum.serving.buckets import Buckets
 
 MAX_BODY = 1 << 20
 BODY_SECONDS = 10.0

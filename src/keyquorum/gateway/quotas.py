@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyquorum.client.errors import Refused
-from keyquorum.gateway.limits import Buckets
+from keyquorum.serving.buckets import Buckets
 
 HOUR = 3600.0
 TOO_MANY = 429

@@ -14,7 +14,7 @@ from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender
 from keyquorum.client.errors import ChainError, Refused, Unavailable
 from keyquorum.client.network import KEY_TYPE, ChainView, chain_error, minted_token
 from keyquorum.client.results import Minted
-from keyquorum.gateway.limits import Buckets
+from keyquorum.serving.buckets import Buckets
 
 HOUR = 3600.0
 QUEUE_LIMIT = 256

@@ -7,9 +7,8 @@ nobody foresaw is logged by type and place, without values, and answered as 503:
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -23,11 +22,11 @@ from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
 from keyquorum.node.problem import BAD_REQUEST, NOT_FOUND, TOO_LARGE, TOO_MANY, UNAVAILABLE, ApiError, explain
 from keyquorum.node.quotas import client_address
+from keyquorum.serving.buckets import Buckets
 
 log = structlog.get_logger("keyquorum.api")
 
 BODY_SECONDS = 10.0
-CLIENTS_REMEMBERED = 10_000
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -69,28 +68,14 @@ class Service(Protocol):
         ...
 
 
-class RateLimit:
-    """A token bucket for each client address; the least recently seen are forgotten first."""
+def make_app(
+    service: Service, max_body: int, per_second: float, audit: Audit | None = None, trusted: Collection[str] = ()
+) -> web.Application:
+    """Return the aiohttp application of one node; with `audit` every POST leaves a line there.
 
-    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = per_second
-        self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def allow(self, client: str) -> bool:
-        """Take one token of `client`; False when it has none left."""
-        now = self._clock()
-        tokens, since = self._buckets.pop(client, (self._rate, now))
-        tokens = min(self._rate, tokens + (now - since) * self._rate)
-        self._buckets[client] = (max(tokens - 1, 0), now)
-        while len(self._buckets) > CLIENTS_REMEMBERED:
-            self._buckets.popitem(last=False)
-        return tokens >= 1
-
-
-def make_app(service: Service, max_body: int, per_second: float, audit: Audit | None = None) -> web.Application:
-    """Return the aiohttp application of one node; with `audit` every POST leaves a line there."""
-    limit = RateLimit(per_second)
+    An address asks at most `per_second` times a second, unless it is one of `trusted`.
+    """
+    limit = Buckets(per_second, 1.0)
     specification = json_response(document())
 
     @web.middleware
@@ -100,8 +85,8 @@ def make_app(service: Service, max_body: int, per_second: float, audit: Audit | 
         begun = audit.begin(_kind(route), request.remote or "") if audit and request.method == "POST" else None
         decision = (FAILED, "hung_up")
         try:
-            if request.path.startswith("/v1/") and not limit.allow(request.remote or ""):
-                raise ApiError(TOO_MANY, "too_many_requests", "too many requests from this address", "slow down")
+            if request.path.startswith("/v1/") and request.remote not in trusted:
+                _count(limit, request.remote or "")
             response = await handler(request)
             decision = (GRANTED, "")
         except Exception as error:
@@ -207,6 +192,13 @@ def describe_key(key_id: bytes, public_key: bytes, owner: bytes | None, state: s
 def _route(request: web.Request) -> str:
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unknown"
+
+
+def _count(limit: Buckets, address: str) -> None:
+    if not limit.allow(address):
+        seconds = math.ceil(limit.wait(address))
+        message = "too many requests from this network address"
+        raise ApiError(TOO_MANY, "too_many_requests", message, "slow down", retry_after=seconds)
 
 
 def _kind(route: str) -> str:

@@ -166,7 +166,7 @@ class Node:
     def _build_services(self, identity: Identity) -> None:
         config = self._config
         access = Access(self._view)
-        quotas = Quotas(config.limits.quotas, self._pools.levels.high, lambda: self.signing.free)
+        quotas = Quotas(config.quotas, self._pools.levels.high, lambda: self.signing.free)
         self.signing = Signing(
             self.me, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
             access, quotas, config.limits.run_seconds, config.limits.runs,
@@ -194,15 +194,15 @@ class Node:
         verification = Verification(frozenset(auth.domains), auth.methods, providers, self.identity_secret.conceal)
         self.sessions = Sessions(self._view, self._keys, access, self.signing, store, quotas, verification)
         self.commitments = Commitments(
-            self.me, self._view, store, identity.chain_key, auth.methods, self._config.limits.quotas.gateways
+            self.me, self._view, store, identity.chain_key, auth.methods, self._config.quotas.gateways
         )
 
     async def _start_api(self) -> None:
         config, limits = self._config.api, self._config.limits
         self.audit.start()
         self._stopping.append(self.audit.close)
-        app = api.make_app(self, config.max_body, limits.requests_per_second, self.audit)
-        server = HttpServer(app, limits.connections, limits.connections_per_address, limits.quotas.gateways)
+        app = api.make_app(self, config.max_body, limits.requests_per_second, self.audit, self._config.quotas.gateways)
+        server = HttpServer(app, limits.connections, limits.connections_per_address, self._config.quotas.gateways)
         self._stopping.append(server.close)
         self.api_port = await server.start(config.host, config.port, config.tls_cert, config.tls_key)
 

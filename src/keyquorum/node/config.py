@@ -141,7 +141,6 @@ class LimitsSection(_Section, frozen=True):
     mesh_handshakes: Positive = 256
     mesh_queue: Annotated[int, msgspec.Meta(ge=4 << 20, le=256 << 20)] = 8 << 20
     mesh_bytes_per_second: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
-    quotas: QuotasSection = QuotasSection()
 
 
 class NodeConfig(_Section, frozen=True):
@@ -156,6 +155,7 @@ class NodeConfig(_Section, frozen=True):
     minting: MintingSection = MintingSection()
     auth: AuthSection = AuthSection()
     limits: LimitsSection = LimitsSection()
+    quotas: QuotasSection = QuotasSection()
     audit: AuditSection = AuditSection()
 
 
@@ -282,10 +282,13 @@ def dump_default(
     poll_seconds: float = 1.0,
     mint_batch: int = 32,
     mint_low: int = 8,
+    signatures_per_second: float = 20.0,
+    gateways: Sequence[str] = (),
     auth: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Return the text of a documented `node.toml`; what it says is what `load` reads back.
 
+    `signatures_per_second` is the quota of one key and of one session; one identity has as many for two and a half.
     `auth` holds the login methods' sections: for each method the settings of `[auth.<method>]`, as TOML's types.
     Raises `ConfigError` when the values given would be refused by `load`.
     """
@@ -303,6 +306,8 @@ def dump_default(
         methods=auth_settings.to_toml(auth or {}),
         keys=keys, domains=", ".join(map(_quote, domains)), poll_seconds=poll_seconds,
         mint_batch=mint_batch, mint_low=mint_low,
+        per_key=float(signatures_per_second), per_identity=2.5 * signatures_per_second,
+        gateways=", ".join(map(_quote, gateways)),
     )  # fmt: skip
     parse(tomllib.loads(text), Path("node.toml"))
     return text
@@ -358,10 +363,26 @@ domains = [{domains}]       # where people may log in: host, or host:port
 {methods}
 [limits]
 connections = 512             # HTTP connections at a time
+connections_per_address = 128  # of those, from one network address
 runs = 256                    # protocol runs at a time
 requests_per_second = 200     # of one client address
 run_seconds = 15.0            # patience with one protocol run
 mesh_handshakes = 256         # unfinished TLS handshakes at a time
 mesh_queue = 8388608          # bytes waiting for one slow peer before its connection is dropped
 mesh_bytes_per_second = 67108864  # read from one peer, on average
+
+[quotas]                      # runs (signatures, logins) a second at this node; who is over gets 429 and Retry-After
+session = {per_key}
+key = {per_key}
+identity = {per_identity}               # one account, passkey, address...
+address = 200.0               # one network address
+node = 1000.0                 # everybody together
+burst_seconds = 30.0          # how many seconds' worth may be saved up
+reserve = 0.2                 # of correlations and places for runs: kept for those who ask for little
+failed_logins = 20            # in ten minutes, of one network address for one identity; ten times that in all
+gateways = [{gateways}]                 # network addresses that limit their clients themselves
+
+[audit]                       # audit.log and refusals.log in data_dir: every decision, never a secret
+max_bytes = 16777216          # of one file
+files = 8                     # of each kind, the oldest goes
 """
