@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from keyquorum.cli.login import BrowserOption, WaitOption, open_with
 from keyquorum.cli.output import JsonOption, command
-from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, client_for
+from keyquorum.cli.person import Person
+from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, client_for, store_session
+from keyquorum.cli.ways import WAYS, Terminal, way_of
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
+    from keyquorum.client.results import Minted
+
+MANAGING = (1, 6)
 
 app = typer.Typer(help="Mint, list, show and transfer keys.", no_args_is_help=True)
 T = TypeVar("T")
@@ -36,16 +42,46 @@ def run(
 @app.command("mint")
 def mint(
     owner: Annotated[str | None, typer.Option("--owner", help="Who gets the key; default: your account.")] = None,
+    way: Annotated[
+        str | None,
+        typer.Option(
+            "--login", help=f"Instead: a key that belongs to itself and that this login opens ({', '.join(WAYS)})."
+        ),
+    ] = None,
+    who: Annotated[
+        str | None, typer.Option("--who", help="With --login oidc, email or sms: provider or address.")
+    ] = None,
+    another: Annotated[
+        str | None, typer.Option("--another", help="With --login: one more key, by a word of yours; default: the one.")
+    ] = None,
+    browser: BrowserOption = True,
+    wait: WaitOption = 300.0,
     directory: DirOption = DEFAULT_DIR,
     account_file: AccountOption = None,
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Mint the next key. The gateway pays if the network has one, else your account."""
+    """Mint a key. The gateway pays if the network has one, else your account; for a login always the gateway."""
     with command(as_json) as out:
-        with out.working("minting"):
-            minted = run(directory, account_file, timeout, lambda client: client.mint(owner))
-        out.result(minted.to_json(), title="a new key")
+        if way is None:
+            if who is not None or another is not None:
+                raise ValueError("--who and --another go with --login")
+            with out.working("minting"):
+                minted = run(directory, account_file, timeout, lambda client: client.mint(owner))
+        else:
+            if owner is not None:
+                raise ValueError("a key for a login belongs to itself: leave --owner out")
+            name = way
+
+            async def work(client: AsyncClient) -> Minted:
+                chosen = await way_of(Terminal(client, Person(browser), directory, wait), name, who)
+                session = await open_with(client, chosen, scopes=MANAGING)
+                found = await client.sign_up(another=another, user_pubkey=chosen.registration)
+                store_session(directory, session)
+                return found
+
+            minted = run(directory, account_file, timeout, work)
+        out.result(minted.to_json(), title="a new key" if minted.transaction else "the key that this login has")
 
 
 @app.command("list")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from keyquorum import __version__
-from keyquorum.cli import bench, codes, demo, keys, login, node, sign, status, up
+from keyquorum.cli import bench, codes, demo, keys, login, methods, node, sessions, sign, status, up
 
 app = typer.Typer(
     name="keyquorum",
@@ -43,7 +43,9 @@ app.command("demo")(demo.demo)
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("login")(login.login)
+app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")
+app.add_typer(methods.app, name="methods")
 app.add_typer(sign.app, name="sign")
 app.command("send")(sign.send)
 app.add_typer(node.app, name="node")

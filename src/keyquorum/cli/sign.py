@@ -6,49 +6,19 @@ there is one; otherwise the command logs in with the account and keeps the sessi
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from keyquorum.cli.keys import KeyArgument
 from keyquorum.cli.output import CHAIN, JsonOption, command
-from keyquorum.cli.state import (
-    DEFAULT_DIR,
-    AccountOption,
-    DirOption,
-    TimeoutOption,
-    client_for,
-    load_session,
-    store_session,
-)
-
-if TYPE_CHECKING:
-    from keyquorum.client.async_client import AsyncClient
+from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, run_with_session
 
 app = typer.Typer(help="Sign messages, transactions and typed data with a key.", no_args_is_help=True)
-T = TypeVar("T")
 MAX_INPUT = 1 << 20
 WEI = {"wei": 0, "gwei": 9, "ether": 18}
-
-
-def _run(
-    directory: Path, account_file: Path | None, seconds: float, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]
-) -> T:
-    async def with_session() -> T:
-        async with client_for(directory, account_file, seconds) as client:
-            stored = load_session(directory, client.facts.id) if account_file is None else None
-            if stored is not None:
-                client.use_session(stored)
-            result = await work(client)
-            if client.session is not None and client.session is not stored and account_file is None:
-                store_session(directory, client.session)
-            return result
-
-    return asyncio.run(with_session())
 
 
 def read_json(source: str) -> dict[str, Any]:
@@ -100,7 +70,9 @@ def message(
     with command(as_json) as out:
         content = bytes.fromhex(text.removeprefix("0x")) if as_hex else text
         with out.working("signing"):
-            signed = _run(directory, account_file, timeout, lambda client: client.sign_message(key, content))
+            signed = run_with_session(
+                directory, account_file, timeout, lambda client: client.sign_message(key, content)
+            )
         out.result(signed.to_json(), title=signed.summary)
 
 
@@ -117,7 +89,9 @@ def transaction(
     with command(as_json) as out:
         found = read_json(source)
         with out.working("signing"):
-            signed = _run(directory, account_file, timeout, lambda client: client.sign_transaction(key, found))
+            signed = run_with_session(
+                directory, account_file, timeout, lambda client: client.sign_transaction(key, found)
+            )
         result = signed.to_json()
         del result["status"]
         out.result(result, title=signed.signed.summary)
@@ -136,7 +110,9 @@ def typed_data(
     with command(as_json) as out:
         found = read_json(source)
         with out.working("signing"):
-            signed = _run(directory, account_file, timeout, lambda client: client.sign_typed_data(key, found))
+            signed = run_with_session(
+                directory, account_file, timeout, lambda client: client.sign_typed_data(key, found)
+            )
         out.result(signed.to_json(), title=signed.summary)
 
 
@@ -154,7 +130,7 @@ def send(
     with command(as_json) as out:
         call = {"to": to, "value": parse_amount(value), "data": data}
         with out.working("signing and sending"):
-            sent = _run(directory, account_file, timeout, lambda client: client.send_transaction(key, call))
+            sent = run_with_session(directory, account_file, timeout, lambda client: client.send_transaction(key, call))
         out.result(sent.to_json(), title=sent.signed.summary)
         if sent.status != 1 and as_json:
             raise typer.Exit(CHAIN)

@@ -9,11 +9,13 @@ A secret is never an argument of a command: arguments are visible to every user 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
     from keyquorum.client.session import Session
 
+T = TypeVar("T")
 DEFAULT_DIR = Path(".keyquorum")
 NETWORK_FILE = "network.json"
 ACCOUNT_FILE = "account.key"
@@ -113,8 +116,39 @@ def open_network(directory: Path) -> Path:
 
 
 def client_for(directory: Path, account_file: Path | None = None, seconds: float = 30.0) -> AsyncClient:
-    """Return a client of the folder's network acting as the folder's account (not entered yet)."""
+    """Return a client of the folder's network acting as the folder's account, if it has one (not entered yet)."""
     from keyquorum.client.async_client import AsyncClient
 
     network = open_network(directory)
-    return AsyncClient(str(network), account=load_account(directory, account_file), timeout=seconds)
+    nobody = account_file is None and not (directory / ACCOUNT_FILE).exists()
+    account = None if nobody else load_account(directory, account_file)
+    return AsyncClient(str(network), account=account, timeout=seconds)
+
+
+def run_with_session(
+    directory: Path, account_file: Path | None, seconds: float, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]
+) -> T:
+    """Run `work` with an open client that uses the stored session; keep the session that it ends with.
+
+    Another account than the folder's (`account_file`) neither uses nor changes what is stored.
+    """
+
+    async def with_session() -> T:
+        async with client_for(directory, account_file, seconds) as client:
+            stored = load_session(directory, client.facts.id) if account_file is None else None
+            if stored is not None:
+                client.use_session(stored)
+            result = await work(client)
+            if account_file is None:
+                keep_session(directory, client.session, stored)
+            return result
+
+    return asyncio.run(with_session())
+
+
+def keep_session(directory: Path, now: Session | None, stored: Session | None) -> None:
+    """Make the folder hold the session that a client uses now, `stored` being the one that it started with."""
+    if now is None and stored is not None:
+        (directory / SESSION_FILE).unlink(missing_ok=True)
+    elif now is not None and now is not stored:
+        store_session(directory, now)

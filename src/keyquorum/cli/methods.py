@@ -1,0 +1,218 @@
+"""`keyquorum methods ...`: who may use a key, and for what.
+
+The owner of the token makes changes: the folder's account by a transaction, a key that owns itself by a signature of
+its own, which the stored session asks for (scopes 1 and 6) and a gateway delivers. What takes away counts at once;
+what gives waits for the key's delay and can be cancelled until then.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from keyquorum.cli.keys import KeyArgument
+from keyquorum.cli.login import BrowserOption, WaitOption, step_up_with
+from keyquorum.cli.output import JsonOption, command
+from keyquorum.cli.person import Person
+from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, run_with_session
+from keyquorum.cli.ways import WAYS, Terminal, way_of
+
+if TYPE_CHECKING:
+    from keyquorum.client.async_client import AsyncClient
+
+ADDRESS_TYPE = 1
+MAX_SCOPE = 255
+
+app = typer.Typer(help="List and change who may use a key, and for what.", no_args_is_help=True)
+
+AddressOption = Annotated[str | None, typer.Option("--address", help="An Ethereum account.")]
+TypeOption = Annotated[int | None, typer.Option("--type", min=1, help="With --id: the identity as the chain has it.")]
+IdOption = Annotated[str | None, typer.Option("--id", help="0x and hex digits, as `methods list` shows it.")]
+
+
+class Identity(NamedTuple):
+    """Whom a permission is for; `registration` is a passkey's COSE key followed by its credential id."""
+
+    type: int
+    id: bytes
+    registration: bytes = b""
+
+
+@app.command("list")
+def list_methods(
+    key: KeyArgument,
+    directory: DirOption = DEFAULT_DIR,
+    account_file: AccountOption = None,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is permitted now, what was announced, and the key's delay."""
+    with command(as_json) as out:
+
+        async def work(client: AsyncClient) -> dict[str, Any]:
+            rules = client.permissions
+            return {
+                "owner": (await client.key(key)).owner,
+                "delay": await rules.delay(key),
+                "methods": [one.to_json() for one in await rules.list(key)],
+                "pending": [one.to_json() for one in await rules.pending(key)],
+            }
+
+        with out.working("reading the chain"):
+            found = run_with_session(directory, account_file, timeout, work)
+        if as_json:
+            out.line(found)
+            return
+        out.fields({"owner": found["owner"], "delay": f"{found['delay']} s"})
+        out.table([_method_row(one) for one in found["methods"]], title="may use it now")
+        if found["pending"]:
+            out.table([_pending_row(one) for one in found["pending"]], title="announced")
+
+
+@app.command("add")
+def add(
+    key: KeyArgument,
+    scopes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--scope", min=0, max=MAX_SCOPE, help="As for `login`; 32 + N: only with a second method; default: 1."
+        ),
+    ] = None,
+    address: AddressOption = None,
+    type_number: TypeOption = None,
+    identity: IdOption = None,
+    way: Annotated[
+        str | None, typer.Option("--login", help=f"Prove it now, beside the stored session: {', '.join(WAYS)}.")
+    ] = None,
+    who: Annotated[
+        str | None, typer.Option("--who", help="With --login oidc, email or sms: provider or address.")
+    ] = None,
+    browser: BrowserOption = True,
+    wait: WaitOption = 300.0,
+    directory: DirOption = DEFAULT_DIR,
+    account_file: AccountOption = None,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Permit one more method: an address, an identity of the chain, or a login that is proven now."""
+    with command(as_json) as out:
+        given = _identity(address, type_number, identity, way)
+
+        async def work(client: AsyncClient) -> str:
+            terminal = Terminal(client, Person(browser), directory, wait)
+            new = given or await _proven_now(terminal, str(way), who)
+            return await client.permissions.add(key, new.type, new.id, scopes or [1], new.registration)
+
+        done = run_with_session(directory, account_file, timeout, work)
+        out.result({"token_id": key, "transaction": done}, title="permitted, from the key's delay on")
+
+
+@app.command("remove")
+def remove(
+    key: KeyArgument,
+    address: AddressOption = None,
+    type_number: TypeOption = None,
+    identity: IdOption = None,
+    directory: DirOption = DEFAULT_DIR,
+    account_file: AccountOption = None,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Withdraw a method, at once."""
+    with command(as_json) as out:
+        old = _identity(address, type_number, identity, None)
+
+        async def work(client: AsyncClient) -> str:
+            assert old is not None  # noqa: S101 - without a login it is given
+            return await client.permissions.remove(key, old.type, old.id)
+
+        with out.working("changing permissions"):
+            done = run_with_session(directory, account_file, timeout, work)
+        out.result({"token_id": key, "transaction": done}, title="withdrawn")
+
+
+@app.command("cancel")
+def cancel(
+    key: KeyArgument,
+    change: Annotated[int, typer.Argument(min=0, help="The change's number, as `methods list` shows it.")],
+    directory: DirOption = DEFAULT_DIR,
+    account_file: AccountOption = None,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Withdraw an announced change; any method that is permitted already may do that."""
+    with command(as_json) as out:
+        with out.working("changing permissions"):
+            done = run_with_session(
+                directory, account_file, timeout, lambda client: client.permissions.cancel(key, change)
+            )
+        out.result({"token_id": key, "change_id": change, "transaction": done}, title="cancelled")
+
+
+@app.command("delay")
+def delay(
+    key: KeyArgument,
+    seconds: Annotated[
+        int | None,
+        typer.Argument(min=0, help="How long what gives shall wait; left out: show it.", metavar="SECONDS"),
+    ] = None,
+    directory: DirOption = DEFAULT_DIR,
+    account_file: AccountOption = None,
+    timeout: TimeoutOption = 30.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or set the key's delay: longer counts at once, shorter only after the present one."""
+    with command(as_json) as out:
+
+        async def work(client: AsyncClient) -> dict[str, Any]:
+            done = None if seconds is None else await client.permissions.set_delay(key, seconds)
+            return {"token_id": key, "delay": await client.permissions.delay(key), "transaction": done}
+
+        with out.working("reading the chain" if seconds is None else "changing permissions"):
+            found = run_with_session(directory, account_file, timeout, work)
+        out.result(found)
+
+
+def _identity(address: str | None, type_number: int | None, identity: str | None, way: str | None) -> Identity | None:
+    """Return whom the options name, None for a login that is still to be proven; raise `ValueError`."""
+    from keyquorum.chain.account import checksum
+
+    if sum((address is not None, type_number is not None or identity is not None, way is not None)) != 1:
+        raise ValueError("say whom you mean, in one way: --address, or --type with --id, or (for add) --login")
+    if address is not None:
+        return Identity(ADDRESS_TYPE, bytes.fromhex(checksum(address)[2:]))
+    if way is not None:
+        return None
+    if type_number is None or identity is None or not identity.startswith("0x"):
+        raise ValueError("an identity needs both --type and --id (0x and hex digits)")
+    return Identity(type_number, bytes.fromhex(identity[2:]))
+
+
+async def _proven_now(terminal: Terminal, name: str, who: str | None) -> Identity:
+    """Step the session up by one more login and return whom that proved."""
+    from keyquorum.client.errors import Misconfigured
+
+    client = terminal.client
+    before = client.session.methods if client.session is not None else ()
+    way = await way_of(terminal, name, who)
+    session = await step_up_with(client, way)
+    added = [one for one in session.methods if one not in before]
+    if not added:
+        raise Misconfigured(
+            "this login was proven before", code="nothing_new", hint="log in as the one who shall be added"
+        )
+    return Identity(added[0].type, added[0].id, way.registration)
+
+
+def _method_row(one: dict[str, Any]) -> dict[str, Any]:
+    together = [f"{scope} with a second" for scope in one["together"]]
+    return {"type": one["type"], "id": one["id"], "scopes": ", ".join([*map(str, one["scopes"]), *together]) or "none"}
+
+
+def _pending_row(one: dict[str, Any]) -> dict[str, Any]:
+    left = max(0, one["active_at"] - int(time.time()))
+    rest = {name: value for name, value in one.items() if name not in ("change_id", "kind", "active_at")}
+    what = ", ".join(f"{name} {value}" for name, value in rest.items())
+    return {"change": one["change_id"], "kind": one["kind"].replace("_", " "), "what": what, "active in": f"{left} s"}

@@ -1,0 +1,50 @@
+"""The person at the terminal: shown addresses, asked for codes; on standard error, so that `--json` stays one line."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+class Person:
+    """Who sits here; with `browser` False addresses are printed to be opened elsewhere."""
+
+    def __init__(self, browser: bool = True) -> None:
+        self._browser = browser
+
+    def tell(self, text: str) -> None:
+        """Show one line."""
+        typer.echo(text, err=True)
+
+    def open(self, url: str) -> None:
+        """Open an address in the browser, or print it where there is none."""
+        if self._browser and webbrowser.open(url):
+            self.tell("Go on in the browser window that opened.")
+            return
+        self.tell(f"Open this address in a browser on this machine:\n{url}")
+
+    def ask(self, what: str) -> str:
+        """Return what the person types after `what`; raise `ValueError` when the input ends instead."""
+        with interruptible():
+            try:
+                return str(typer.prompt(what, err=True)).strip()
+            except typer.Abort:
+                raise ValueError(f"nobody answered: {what}") from None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a wait that blocks the event loop at once; asyncio alone would only note it for later."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
