@@ -583,6 +583,21 @@ async def test_text_that_is_no_token_is_malformed(door: Door, token: str) -> Non
     assert door.provider.asked == []
 
 
+async def test_a_token_has_three_parts_of_bounded_length(door: Door, refused: Callable[..., Any]) -> None:
+    header, claims, signature = door.provider.token(door.claims()).split(".")
+    long_header = sign({"alg": "RS256", "kid": "x" * 256, "x5t": "y" * 256}, door.claims(), door.provider.key)
+    for token in (
+        f"{header}.{claims}",
+        f"{header}.{claims}.{signature}.",
+        f"{header}.{claims}.{signature}.{signature}",
+        long_header,
+        f"{header}.{claims}.{part(bytes(769))}",
+    ):
+        with refused("bad_id_token", 400):
+            await door.enter(token)
+    assert door.provider.asked == []
+
+
 async def test_a_hundred_kilobytes_of_good_token_are_too_many(door: Door, refused: Callable[..., Any]) -> None:
     assert await door.enter(groups=["x"] * 2000)
     with refused("bad_value", 400):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ MAX_BODY = 256 * 1024
 SECONDS = 15.0
 LOGIN_SECONDS = 300.0
 
-OpenUrl = Callable[[str], Awaitable[None] | None]
+OpenUrl = Callable[[str], object]
 
 
 class ProviderError(KeyquorumError):
