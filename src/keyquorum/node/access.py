@@ -19,7 +19,6 @@ from keyquorum.auth import request as requests
 from keyquorum.auth import revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.delegation import follow
-from keyquorum.auth.errors import malformed
 from keyquorum.auth.permission import Decision, KeyState, decide, decide_member
 from keyquorum.auth.request import Request
 from keyquorum.auth.scopes import Scope
@@ -53,11 +52,7 @@ class Access:
         `found` are the fields `CALLER` and `MAY_HAVE` of a body. Raises `AuthError`.
         """
         held = follow(await self.certificate(found["certificate"], now), found["delegations"] or [], now)
-        request = requests.verify(found["request"], held, self._view.network, now)
-        if request.kind != kind:
-            raise malformed(
-                "bad_kind", f"requests of the kind {request.kind} do not belong here", "see /v1/openapi.json"
-            )
+        request = requests.verify(found["request"], held, self._view.network, now, kind=kind)
         note(session=held.session.thumbprint, key=request.key)
         alive = await self.alive(held, request.key)
         note(methods=[(one.type, one.id) for one in alive.methods])
