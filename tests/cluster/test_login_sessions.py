@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from eth_account import Account
-from login_kit import (
+from session_kit import (
     SIGNERS,
     ask,
     codes,

@@ -199,7 +199,7 @@ async def test_one_address_has_a_quota_and_gateways_answer_for_their_clients(sto
         await desk.ask(f"c{k}")
     client_address.set("10.0.0.1")
     desk.clock.now += HOUR
-    await desk.ask("a3")
+    await desk.ask("a3", expires=NOW + 7200)
 
 
 async def test_a_full_table_refuses_new_tokens_and_still_knows_the_old(desk: Desk) -> None:

@@ -122,6 +122,9 @@ async def open_session(
 ) -> Opened:
     """Log in, or step up from `old` with the same session key."""
     key = old.key if old else new_key()
+    if old:
+        kept = ("keys", "scopes", "expires", "uses")
+        changes = {name: getattr(old.statement, name) for name in kept} | changes
     statement = await new_statement(cluster, key.public, **changes)
     body = login_body(statement, prove(account, statement, issued_at), old, signers)
     answers = await ask(cluster, "/v1/sessions", body)
