@@ -114,8 +114,8 @@ async def test_metrics_count_requests_by_path_and_status(server: Server, http: a
 async def test_the_openapi_document_lists_every_route(server: Server, http: aiohttp.ClientSession) -> None:
     async with http.get(server.url + "/v1/openapi.json") as response:
         paths = (await response.json())["paths"]
-    assert server._runner is not None
-    routes = {r.resource.canonical for r in server._runner.app.router.routes() if r.resource is not None}
+    assert server._http is not None
+    routes = {r.resource.canonical for r in server._http.app.router.routes() if r.resource is not None}
     page = {"/", "/page.css", "/js/{name}"}
     assert routes - {"/metrics", "/v1/openapi.json"} - page == set(paths)
 

@@ -22,6 +22,7 @@ from keyquorum.gateway.config import GatewayConfig, load
 from keyquorum.gateway.http import MAX_BODY, UNAVAILABLE, Metrics, json_response, manners, read_body
 from keyquorum.gateway.openapi import document
 from keyquorum.gateway.services import Gateway
+from keyquorum.serving.http_server import HttpServer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Service = Callable[[bytes], Awaitable[dict[str, Any]]]
@@ -51,7 +52,7 @@ def _posting_for(service: ServiceFor) -> Handler:
     return handler
 
 
-def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Application:
+def make_app(gateway: Gateway, metrics: Metrics, per_second: float, failed_logins: int) -> web.Application:
     """Return the aiohttp application."""
     specification = document()
 
@@ -69,7 +70,7 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float) -> web.Appli
         answer = {"ready": status.ready, "live": status.live, "needed": status.threshold}
         return json_response(answer, 200 if status.ready else UNAVAILABLE)
 
-    app = web.Application(middlewares=[manners(metrics, per_second)], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[manners(metrics, per_second, failed_logins)], client_max_size=MAX_BODY)
     app.add_routes(
         [
             web.post("/v1/sign", _posting(gateway.sign)),
@@ -100,19 +101,18 @@ class Server:
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
         self.gateway = Gateway(config)
-        self._runner: web.AppRunner | None = None
+        self._http: HttpServer | None = None
 
     async def __aenter__(self) -> Server:
         try:
             await self.gateway.connect()
-            app = make_app(self.gateway, Metrics(), self._config.requests_per_second)
-            self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=75)
-            await self._runner.setup()
-            await web.TCPSite(self._runner, self._config.host, self._config.port).start()
+            config = self._config
+            app = make_app(self.gateway, Metrics(), config.requests_per_second, config.failed_logins)
+            self._http = HttpServer(app, config.connections, config.connections_per_address)
+            self.gateway.port = await self._http.start(config.host, config.port)
         except BaseException:
             await self.close()
             raise
-        self.gateway.port = self._runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -120,8 +120,8 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening and close every connection."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._http is not None:
+            await self._http.close()
         await self.gateway.close()
 
     @property

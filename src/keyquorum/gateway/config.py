@@ -34,6 +34,9 @@ mints_per_client = {mints_per_client}  # an hour, for each network address that 
 mints_per_method = {mints_per_method}  # an hour, for all logins of one type together
 calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
 requests_per_second = {requests_per_second}  # of one network address
+failed_logins = {failed_logins}           # in ten minutes, of one network address
+connections = {connections}           # HTTP connections at a time
+connections_per_address = {connections_per_address}  # of those, from one network address
 request_seconds = {request_seconds}       # patience with the nodes
 first_block = {first_block}              # where the contracts begin: events are read from there
 """
@@ -88,6 +91,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mints_per_method: Positive = 10_000
     calls_per_key: Positive = 60
     requests_per_second: Positive = 200
+    failed_logins: Positive = 100
+    connections: Positive = 1024
+    connections_per_address: Positive = 256
     request_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
     first_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     login: LoginSection = LoginSection()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,7 +26,9 @@ from keyquorum.serving.buckets import Buckets
 
 MAX_BODY = 1 << 20
 BODY_SECONDS = 10.0
-UNAVAILABLE = 503
+NOT_PROVEN, TOO_MANY, UNAVAILABLE = 401, 429, 503
+FAILURE_SECONDS = 600.0
+LOGIN_PATH = "/v1/sessions"
 CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
@@ -86,6 +89,10 @@ async def read_body(request: web.Request) -> bytes:
 def explain(error: Exception) -> web.Response:
     """Return the answer for whatever a handler raised."""
     see = "see /v1/openapi.json for the exact form"
+    if isinstance(error, _Limited):
+        response = refusal(TOO_MANY, error.code, str(error), f"wait {error.seconds} s before asking again")
+        response.headers["Retry-After"] = str(error.seconds)
+        return response
     if isinstance(error, BadJson):
         return refusal(400, f"json_{error.code}", str(error), see)
     if isinstance(error, AuthError):
@@ -117,9 +124,31 @@ def _of_http(error: web.HTTPException, see: str) -> web.Response:
     return refusal(error.status if error.status in known else 400, code, message, see)
 
 
-def manners(metrics: Metrics, per_second: float) -> Any:
-    """Return the middleware that limits, answers preflights, explains errors, and counts."""
-    limit = Buckets(per_second, 1.0)
+def _limit(request: web.Request, limit: Buckets, failures: Buckets) -> None:
+    """Raise `_Limited` when the network address asks too often, or failed to log in too often."""
+    address = request.remote or ""
+    if not limit.allow(address):
+        raise _Limited("too many requests", "too_many_requests", limit.wait(address))
+    if request.path == LOGIN_PATH and (wait := failures.wait(address)):
+        raise _Limited("too many failed logins", "too_many_failures", wait)
+
+
+class _Limited(Exception):
+    """Too much for now; `wait` is in seconds."""
+
+    def __init__(self, message: str, code: str, wait: float) -> None:
+        super().__init__(message)
+        self.code = code
+        self.seconds = math.ceil(wait)
+
+
+def manners(metrics: Metrics, per_second: float, failed_logins: int) -> Any:
+    """Return the middleware that limits, answers preflights, explains errors, and counts.
+
+    Of one network address: `per_second` requests, and `failed_logins` in ten minutes; the nodes leave that to a gateway
+    they trust, since to them all its users have one address.
+    """
+    limit, failures = Buckets(per_second, 1.0), Buckets(failed_logins, FAILURE_SECONDS)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -130,12 +159,14 @@ def manners(metrics: Metrics, per_second: float) -> Any:
         try:
             if request.method == "OPTIONS":
                 response = web.Response(status=204)
-            elif request.path.startswith("/v1/") and not limit.allow(request.remote or ""):
-                raise Refused("too many requests", code="too_many_requests", hint="slow down", status=429)
             else:
+                if request.path.startswith("/v1/"):
+                    _limit(request, limit, failures)
                 response = await handler(request)
         except Exception as error:
             response = explain(error)
+        if response.status == NOT_PROVEN and request.path == LOGIN_PATH:
+            failures.take(request.remote or "")
         response.headers.update(CORS)
         metrics.requests.labels(path, str(response.status)).inc()
         metrics.seconds.labels(path).observe(time.monotonic() - start)

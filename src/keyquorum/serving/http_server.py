@@ -33,6 +33,7 @@ class HttpServer:
         header_seconds: float = HEADER_SECONDS,
     ) -> None:  # fmt: skip
         """`trusted` addresses (gateways, reverse proxies) are bound by `most` only."""
+        self.app = app
         app.middlewares.insert(0, _mark)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         self._most = most
