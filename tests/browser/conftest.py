@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 from devices import Device
 
 from cluster import ETHER, HOST, Cluster, free_ports
+from codes.code_world import Mailboxes, smtp_server
 from keyquorum.chain.deploy import NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.cli.node_folder import NodeFolder
+from keyquorum.client.discord import DiscordLogin
+from keyquorum.client.oidc import OidcLogin
+from keyquorum.codes import secrets_file
+from keyquorum.codes.app import Server as CodeServer
+from keyquorum.codes.config import CodesConfig, EmailSection
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig, LoginSection
+from provider_kit import Discord, node_provider
 
 NODES = 4
 LOOP = pytest.mark.asyncio(loop_scope="session")
@@ -44,17 +52,78 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(LOOP, append=False)
 
 
+@dataclass
 class World:
-    """The network and the page; `url` is the page's, `cluster` what it stands on."""
+    """The network and the page; `url` is the page's, `cluster` what it stands on; `issuer` None: no npm here."""
 
-    def __init__(self, cluster: Cluster, server: Server, url: str) -> None:
-        self.cluster = cluster
-        self.server = server
-        self.url = url
+    cluster: Cluster
+    server: Server
+    url: str
+    mail: Mailboxes
+    discord: Discord
+    issuer: str | None
+
+
+def _login_sections(origin: str, world: Providers) -> dict[str, Any]:
+    """The nodes' settings for every method that needs some."""
+    auth: dict[str, Any] = {
+        "passkey": {"rp_ids": ["localhost"], "origins": [origin]},
+        "discord": {"application_id": world.discord.application, "base_url": world.discord.url + "/api/v10"},
+        "email": {
+            "required": 2,
+            "issuers": [{"id": name, "public_key": keys.public_key} for name, keys in world.code_keys.items()],
+        },
+    }
+    if world.issuer:
+        auth["oidc"] = {"issuers": [{"name": "npm", "issuer": world.issuer, "client_ids": ["page-app"]}]}
+    return auth
+
+
+@dataclass
+class Providers:
+    """Whom the logins ask: started before the nodes, whose settings name them."""
+
+    folder: Path
+    mail: Mailboxes
+    discord: Discord
+    issuer: str | None
+    code_keys: dict[str, Any]
 
 
 @contextlib.asynccontextmanager
-async def _nodes(folder: Path, origin: str) -> AsyncIterator[Cluster]:
+async def _providers(folder: Path) -> AsyncIterator[Providers]:
+    mail, keys = Mailboxes(), {}
+    for name in ("codes-a", "codes-b"):
+        keys[name] = secrets_file.create(folder / f"{name}.key")
+    async with contextlib.AsyncExitStack() as stack:
+        mail.port = await stack.enter_async_context(smtp_server(mail))
+        discord = await stack.enter_async_context(Discord().serve())
+        issuer = None
+        with contextlib.suppress(pytest.skip.Exception):
+            issuer = stack.enter_context(node_provider()).issuer
+        yield Providers(folder, mail, discord, issuer, keys)
+
+
+@contextlib.asynccontextmanager
+async def _code_services(network: str, world: Providers) -> AsyncIterator[list[str]]:
+    async with contextlib.AsyncExitStack() as stack:
+        urls = []
+        for name in world.code_keys:
+            config = CodesConfig(
+                network=network,
+                id=name,
+                name=name,
+                port=0,
+                key_file=world.folder / f"{name}.key",
+                counters_file=world.folder / f"{name}.sqlite",
+                email=EmailSection(host=HOST, port=world.mail.port, sender=f"{name}@example.org", tls="none"),
+            )
+            urls.append((await stack.enter_async_context(CodeServer(config))).url)
+        yield urls
+
+
+@contextlib.asynccontextmanager
+async def _nodes(folder: Path, origin: str, auth: dict[str, Any]) -> AsyncIterator[Cluster]:
     async with DevChainServer() as chain, Rpc(chain.url) as rpc:
         folders = [NodeFolder(folder / f"node-{party}") for party in range(1, NODES + 1)]
         ports = free_ports(2 * NODES)
@@ -69,8 +138,7 @@ async def _nodes(folder: Path, origin: str) -> AsyncIterator[Cluster]:
         for each, api_port, mesh_port in zip(folders, ports[:NODES], ports[NODES:], strict=True):
             each.write_settings(
                 rpc=[chain.url], router=deployment.contracts["PubkeyRouter"], api_port=api_port, mesh_port=mesh_port,
-                finality="latest", poll_seconds=0.1, domains=[origin.removeprefix("http://")],
-                auth={"passkey": {"rp_ids": ["localhost"], "origins": [origin]}},
+                finality="latest", poll_seconds=0.1, domains=[origin.removeprefix("http://")], auth=auth,
             )  # fmt: skip
         cluster = Cluster(rpc, deployment, folders, urls)
         try:
@@ -81,24 +149,40 @@ async def _nodes(folder: Path, origin: str) -> AsyncIterator[Cluster]:
             await asyncio.gather(*(node.stop() for node in cluster.nodes.values()))
 
 
+def _gateway(cluster: Cluster, port: int, providers: Providers, codes: list[str]) -> GatewayConfig:
+    key_file = providers.folder / "relayer.key"
+    key_file.write_text(ACCOUNTS[2][1].hex())
+    oidc = [OidcLogin("npm", providers.issuer, "page-app")] if providers.issuer else []
+    return GatewayConfig(
+        network=cluster.deployment.network,
+        rpc=cluster.rpc.url,
+        port=port,
+        relayer_key_file=str(key_file),
+        login=LoginSection(
+            methods=["passkey", "oidc", "discord", "siwe", "email"],
+            domains=[f"localhost:{port}"],
+            rp_id="localhost",
+            oidc=oidc,
+            discord=DiscordLogin(providers.discord.application, providers.discord.url),
+            codes=codes,
+        ),
+    )
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    chromium()
     folder = tmp_path_factory.mktemp("browser")
     (port,) = free_ports(1)
     origin = f"http://localhost:{port}"
-    async with _nodes(folder, origin) as cluster:
-        key_file = folder / "relayer.key"
-        key_file.write_text(ACCOUNTS[2][1].hex())
-        config = GatewayConfig(
-            network=cluster.deployment.network,
-            rpc=cluster.rpc.url,
-            port=port,
-            relayer_key_file=str(key_file),
-            login=LoginSection(methods=["passkey", "siwe"], domains=[f"localhost:{port}"], rp_id="localhost"),
-        )
+    async with (
+        _providers(folder) as providers,
+        _nodes(folder, origin, _login_sections(origin, providers)) as cluster,
+        _code_services(cluster.deployment.network, providers) as codes,
+    ):
         await cluster.pool_filled(2)
-        async with Server(config) as server:
-            yield World(cluster, server, origin)
+        async with Server(_gateway(cluster, port, providers, codes)) as server:
+            yield World(cluster, server, origin, providers.mail, providers.discord, providers.issuer)
 
 
 def chromium() -> str:

@@ -17,6 +17,7 @@ class Device:
         self.page = page
         self.cdp = cdp
         self.authenticator = authenticator
+        self.url = page.url.rstrip("/")
         self.problems: list[str] = []
 
     @classmethod
@@ -39,6 +40,7 @@ class Device:
         page.on("pageerror", lambda error: device.problems.append(str(error)))
         page.on("console", lambda said: device.problems.append(said.text) if "Content Security" in said.text else None)
         await page.goto(url)
+        device.url = url
         await device.settled()
         return device
 
@@ -79,6 +81,12 @@ class Device:
         """Make a passkey and log in with it, or add it with `where="#add-choices"`."""
         await self.page.locator(f"{where} button").get_by_text("New passkey", exact=True).click()
         await self.page.fill("#ask-fields input", name)
+        await self.page.click("#ask-ok")
+        return await self.settled()
+
+    async def remove(self, row: str) -> str:
+        """Remove the login whose line in the list is `row`."""
+        await self.page.locator("#methods li", has_text=row).get_by_text("Remove", exact=True).click()
         await self.page.click("#ask-ok")
         return await self.settled()
 

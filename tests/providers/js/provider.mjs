@@ -23,6 +23,14 @@ const clients = [
     response_types: ["id_token"],
     grant_types: ["implicit"],
   },
+  {
+    ...native,
+    client_id: "page-app",
+    redirect_uris: ["http://localhost/"],
+    token_endpoint_auth_method: "none",
+    response_types: ["id_token"],
+    grant_types: ["implicit"],
+  },
 ];
 
 function provider(jwks) {

@@ -10,6 +10,7 @@ import { ways } from "./methods.js";
 import * as permissions from "./permissions.js";
 import { claims, isOpen } from "./session.js";
 import { forget, load, save } from "./store.js";
+import * as terminal from "./terminal.js";
 
 const ETHER = 10n ** 18n;
 
@@ -235,6 +236,8 @@ await run("Loading ...", async () => {
   onSubmit("transfer-form", "Signing on the nodes, then sending ...", send);
   element("new-key").onclick = () => run("Making a key ...", newKey);
   element("log-out").onclick = () => run("Logging out ...", logOut);
+  const served = await terminal.serve(network);
+  if (served) return served;
   session = await load("session");
   return opened(await login.resume());
 });

@@ -34,7 +34,8 @@ export function ways(network, open) {
     found.push({ label: "Passkey", start: async () => login.withPasskey(network, await attempt()) });
   }
   if (methods.includes("oidc")) {
-    for (const provider of oidc) {
+    // "code": an application of programs, which exchange a code with the provider themselves.
+    for (const provider of oidc.filter((/** @type {any} */ each) => each.flow !== "code")) {
       found.push({ label: titled(provider.name), start: async () => (await login.leaveForOidc(await attempt(), provider), undefined) });
     }
   }
