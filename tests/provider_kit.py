@@ -204,8 +204,7 @@ def node_provider() -> Iterator[NodeProvider]:
 @contextmanager
 def mock_provider() -> Iterator[str]:
     """Run PyPI `oidc-provider-mock`; the value is its issuer."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about older interfaces of its own libraries
+    with warnings.catch_warnings(record=True):  # about older interfaces of its own libraries
         import oidc_provider_mock
 
     with oidc_provider_mock.run_server_in_thread(port=0) as server:

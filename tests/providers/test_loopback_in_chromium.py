@@ -37,7 +37,7 @@ class AtChromium(Person):
         await page.fill("input[name=password]", "any")
         await page.click("button[type=submit]")
         await page.click("button[type=submit]")
-        await page.wait_for_function("document.body.textContent.includes('close this window')", timeout=20_000)
+        await page.get_by_text("close this window").wait_for(timeout=30_000)
         self.last, self.address = await page.text_content("body"), page.url
 
 
