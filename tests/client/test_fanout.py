@@ -116,7 +116,7 @@ async def test_too_few_live_nodes_are_unavailable_at_once_with_numbers(
     client: AsyncClient, network: FakeNetwork, key: Key
 ) -> None:
     network.stop_nodes(1, 2)
-    with pytest.raises(Unavailable, match="2 of 4 nodes answer, 3 are needed") as caught:
+    with pytest.raises(Unavailable, match="at most 2 of 4 nodes answer, 3 are needed") as caught:
         await client.sign_message(key, "x")
     assert (caught.value.needed, caught.value.live) == (3, 2)
     assert set(caught.value.causes) == {1, 2}
@@ -168,6 +168,24 @@ async def test_busy_nodes_are_asked_at_most_eight_times(client: AsyncClient, net
         await client.sign(key, {"kind": "evm-message", "message": "x"}, timeout=2)
     assert all(attempt < 8 for attempt, _ in network.attempts)
     assert len(network.attempts) > 2
+
+
+async def test_a_quota_that_is_used_up_is_said_at_once_and_not_asked_for_again(
+    client: AsyncClient, network: FakeNetwork, key: Key
+) -> None:
+    network.set("limited", *network.nodes)
+    with pytest.raises(Refused) as caught:
+        await client.sign_message(key, "x")
+    assert (caught.value.code, caught.value.status, caught.value.hint) == ("quota_exceeded", 429, "wait 3 s")
+    assert len(network.attempts) <= 3
+    assert not any(client._fanout.book.is_down(party) for party in network.nodes)
+
+
+async def test_a_quota_used_up_at_one_node_only_is_no_reason_to_give_up(
+    client: AsyncClient, network: FakeNetwork, key: Key
+) -> None:
+    network.set("limited", 2)
+    assert 2 not in (await client.sign_message(key, "x")).signers
 
 
 async def test_a_node_that_is_late_to_know_a_key_is_asked_again(

@@ -38,6 +38,8 @@ PATIENCE_SECONDS = 3.0
 PROBE_SECONDS = 0.5
 PROBE_PAUSES = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 BACKOFF_SECONDS = 0.05
+# Refusals that concern who asks, not the node: another node says the same.
+LIMITED_CODES = {"quota_exceeded", "too_many_failures"}
 CULPRIT_WEIGHT = 5.0
 HEARSAY_WEIGHT = 2.0
 
@@ -126,6 +128,12 @@ class _Request:
     busy: dict[int, NodeError] = field(default_factory=dict)
     bad: dict[int, BadAnswer] = field(default_factory=dict)
     sum_is_bad: BadAnswer | None = None
+    limited: dict[int, NodeError] = field(default_factory=dict)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether so many nodes say that a quota is used up that asking further sets would only use up more."""
+        return len(self.limited) > len(self.committee.nodes) - self.committee.threshold
 
     @property
     def candidates(self) -> list[int]:
@@ -144,9 +152,13 @@ class _Request:
         n, t = len(self.committee.nodes), self.committee.threshold
         if len(self.refused) > n - t:
             return _refusal(self.refused)
+        if self.is_limited:
+            return _refusal(self.limited)
         live = n - len(self.down)
         if live < t:
-            return Unavailable(f"{live} of {n} nodes answer, {t} are needed", needed=t, live=live, causes=self.causes)
+            # Not all of them were asked: the others may answer or not.
+            told = f"at most {live} of {n} nodes answer, {t} are needed"
+            return Unavailable(told, needed=t, live=live, causes=self.causes)
         if self.sum_is_bad is not None:
             return self.sum_is_bad
         if self.bad and not self.refused:
@@ -224,6 +236,8 @@ class Fanout:
                 self.book.good(signers)
                 return result
             await self._learn(request, signers, outcome)
+            if request.is_limited:
+                break
             if outcome.busy:
                 await asyncio.sleep(BACKOFF_SECONDS * 2**attempt)
         raise request.verdict()
@@ -267,6 +281,8 @@ class Fanout:
         request.refused |= outcome.refused
         request.bad |= outcome.bad
         request.busy = outcome.busy
+        limited = {party: error for party, error in outcome.busy.items() if error.code in LIMITED_CODES}
+        request.limited |= limited
         for party, error in outcome.down.items():
             request.down[party] = error.message
         if outcome.silent and not outcome.down and not outcome.bad and not outcome.refused:
@@ -277,7 +293,7 @@ class Fanout:
         self.book.suspect(outcome.bad, CULPRIT_WEIGHT)
         if not (outcome.down or outcome.bad or outcome.refused):
             self.book.suspect(signers)
-        self.book.suspect(outcome.busy.keys() | outcome.silent)
+        self.book.suspect((outcome.busy.keys() - limited.keys()) | outcome.silent)
         # What nodes say of each other decides nothing, but it is the best hint whom to leave out next.
         for error in outcome.busy.values():
             self.book.suspect(set(error.parties) & set(signers), HEARSAY_WEIGHT)
