@@ -27,7 +27,7 @@ class HttpSmsDriver:
     def __init__(self, settings: HttpSmsSection) -> None:
         """Read the token; raises `ValueError` when its file holds none."""
         self._settings = settings
-        self._auth = aiohttp.BasicAuth(settings.account, read_secret(settings.token_file))
+        self._authorization = aiohttp.encode_basic_auth(settings.account, read_secret(settings.token_file))
         self._account = f"{settings.base_url.rstrip('/')}/2010-04-01/Accounts/{settings.account}"
         self._session: aiohttp.ClientSession | None = None
         self._good_until = 0.0
@@ -64,7 +64,9 @@ class HttpSmsDriver:
 
     async def _exchange(self, method: str, url: str, form: dict[str, str] | None = None) -> tuple[int, bytes]:
         if self._session is None:
-            self._session = aiohttp.ClientSession(auth=self._auth, timeout=aiohttp.ClientTimeout(total=SECONDS))
+            self._session = aiohttp.ClientSession(
+                headers={"Authorization": self._authorization}, timeout=aiohttp.ClientTimeout(total=SECONDS)
+            )
         try:
             async with self._session.request(method, url, data=form, allow_redirects=False) as response:
                 return response.status, await response.content.read(_MAX_ANSWER)
