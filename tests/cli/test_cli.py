@@ -22,7 +22,8 @@ from keyquorum.cli.main import app
 
 COMMANDS = [
     "demo", "up", "status", "login", "send", "keys mint", "keys list", "keys show", "keys transfer",
-    "sign message", "sign transaction", "sign typed-data", "node init", "node run",
+    "sessions list", "sessions show", "sessions revoke", "methods list", "methods add", "methods remove",
+    "methods cancel", "methods delay", "sign message", "sign transaction", "sign typed-data", "node init", "node run",
 ]  # fmt: skip
 
 

@@ -63,24 +63,19 @@ def mint(
 ) -> None:
     """Mint a key. The gateway pays if the network has one, else your account; for a login always the gateway."""
     with command(as_json) as out:
-        if way is None:
-            if who is not None or another is not None:
-                raise ValueError("--who and --another go with --login")
-            with out.working("minting"):
-                minted = run(directory, account_file, timeout, lambda client: client.mint(owner))
-        else:
-            if owner is not None:
-                raise ValueError("a key for a login belongs to itself: leave --owner out")
-            name = way
+        if way is None and (who is not None or another is not None):
+            raise ValueError("--who and --another go with --login")
+        if way is not None and owner is not None:
+            raise ValueError("a key for a login belongs to itself: leave --owner out")
 
-            async def work(client: AsyncClient) -> Minted:
-                chosen = await way_of(Terminal(client, Person(browser), directory, wait), name, who)
-                session = await open_with(client, chosen, scopes=MANAGING)
-                found = await client.sign_up(another=another, user_pubkey=chosen.registration)
-                store_session(directory, session)
-                return found
+        async def work(client: AsyncClient) -> Minted:
+            if way is None:
+                return await client.mint(owner)
+            chosen = await way_of(Terminal(client, Person(browser), directory, wait), way, who)
+            store_session(directory, await open_with(client, chosen, scopes=MANAGING))
+            return await client.sign_up(another=another, user_pubkey=chosen.registration)
 
-            minted = run(directory, account_file, timeout, work)
+        minted = run(directory, account_file, timeout, work)
         out.result(minted.to_json(), title="a new key" if minted.transaction else "the key that this login has")
 
 
