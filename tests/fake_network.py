@@ -23,10 +23,13 @@ from keyquorum import intents
 from keyquorum.algebra.curve import generator_times
 from keyquorum.algebra.field import Q, to_bytes
 from keyquorum.auth import certificate as certificates
+from keyquorum.auth import delegation
 from keyquorum.auth import request as requests
-from keyquorum.auth.method import Context, prove
+from keyquorum.auth.commitment import Commitment, Receipt
+from keyquorum.auth.method import Context, Proven, prove
+from keyquorum.auth.revocation import read_revocation
 from keyquorum.auth.statement import Statement
-from keyquorum.chain.contracts import interface, key_batch_digest, token_id
+from keyquorum.chain.contracts import interface, key_batch_digest, revocation_digest, token_id
 from keyquorum.chain.deploy import NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer
@@ -34,6 +37,7 @@ from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.client.network import Network
 
 REFUSAL = {"error": {"code": "not_permitted", "message": "the key is not yours", "hint": "ask its owner"}}
+LIMITED = {"error": {"code": "quota_exceeded", "message": "this key has used up its quota", "hint": "wait 3 s"}}
 BUSY = {
     "error": {"code": "run_failed", "message": "a signer's messages failed a check", "hint": "others", "parties": [1]}
 }
@@ -47,6 +51,7 @@ class FakeNode:
         self.party = party
         self.mode = "good"
         self.calls: list[dict[str, Any]] = []
+        self.sessions: list[dict[str, Any]] = []
         self.connections: set[int] = set()
         self.port = 0
         self._runner: web.AppRunner | None = None
@@ -57,6 +62,9 @@ class FakeNode:
             [
                 web.post("/v1/sign", self._sign),
                 web.post("/v1/sessions", self._session),
+                web.post("/v1/sessions/list", self._list),
+                web.post("/v1/revocations", self._revoke),
+                web.post("/v1/commitments", self._commit),
                 web.get("/livez", self._live),
                 web.get("/readyz", self._live),
             ]
@@ -84,10 +92,7 @@ class FakeNode:
     async def _sign(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         self._note(request, body)
-        certificate = certificates.verify(
-            body["certificate"], self.network.id, self.network.network_key, int(time.time())
-        )
-        asked = requests.verify(body["request"], certificate, self.network.id, int(time.time()))
+        _, asked = self._read(body, requests.SIGN)
         intent = intents.read(asked.intent)
         secret = self.network.secrets[int(asked.key, 16)]
         answer = {"summary": intent.summary} | self._share(body, secret, intent.digest, asked.payload_digest)
@@ -97,13 +102,69 @@ class FakeNode:
         body = json.loads(await request.read())
         self._note(request, body)
         statement = Statement.from_json(body["statement"])
-        proven = await prove(body["method"], body["proof"], statement, Context(int(time.time())))
+        proven = [await prove(body["method"], body["proof"], statement, Context(int(time.time())))]
+        old = None
+        if "certificate" in body:
+            old = self._certificate(body)
+            proven = certificates.step_up(old, statement, proven[0])
         if self.mode == "wrong_certificate":
             statement = Statement(**{**_fields(statement), "expires": statement.expires - 1})
-        signing_input = certificates.certificate_input(statement, [proven])
+        if self.mode == "somebody_else":
+            proven = [*proven[:-1], Proven(proven[-1].type, b"\x66" * 20, proven[-1].issued_at)]
+        signing_input = certificates.certificate_input(statement, proven, old)
+        self.sessions.append(
+            {
+                "id": statement.challenge if old is None else old.id,
+                "session": statement.session.thumbprint,
+                "methods": [{"type": one.type, "id": "0x" + one.id.hex()} for one in proven],
+                "keys": list(statement.keys),
+                "scopes": list(statement.scopes),
+                "uses": statement.uses,
+                "used": self.party,
+                "issued_at": max(one.issued_at for one in proven),
+                "expires": statement.expires,
+                "revoked": self.mode == "says_revoked",
+            }
+        )
         answer = {"certificate_input": signing_input.decode()}
         digest = certificates.digest(signing_input)
         return await self._answer(answer | self._share(body, self.network.network_secret, digest, b"login"))
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        self._note(request, body)
+        self._read(body, requests.SESSIONS)
+        return await self._answer({"sessions": self.sessions, "share": {}})
+
+    async def _revoke(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        self._note(request, body)
+        _, asked = self._read(body, requests.REVOKE)
+        what = read_revocation(asked.intent)
+        before = what.before(asked.expires - requests.MAX_LIFETIME)
+        if self.mode == "wrong_time":
+            before -= 10_000
+        mark = what.mark if self.mode != "wrong_mark" else bytes(32)
+        sessions = self.network.deployment.contracts["Sessions"]
+        digest = revocation_digest(self.network.deployment.chain_id, sessions, what.mark, before)
+        answer = {"what": "0x" + mark.hex(), "before": before}
+        return await self._answer(answer | self._share(body, self.network.network_secret, digest, b"revoke"))
+
+    async def _commit(self, request: web.Request) -> web.StreamResponse:
+        body = json.loads(await request.read())
+        self._note(request, body)
+        receipt = Receipt.sign(
+            Commitment.from_json(body), 1, self.party, int(time.time()), self.network.keys[self.party]
+        )
+        return await self._answer({"receipt": receipt.to_json(), "share": {}})
+
+    def _certificate(self, body: dict[str, Any]) -> certificates.Certificate:
+        return certificates.verify(body["certificate"], self.network.id, self.network.network_key, int(time.time()))
+
+    def _read(self, body: dict[str, Any], kind: str) -> tuple[certificates.Certificate, requests.Request]:
+        now = int(time.time())
+        held = delegation.follow(self._certificate(body), body.get("delegations", ()), now)
+        return held, requests.verify(body["request"], held, self.network.id, now, kind=kind)
 
     def _note(self, request: web.Request, body: dict[str, Any]) -> None:
         self.calls.append(body)
@@ -135,6 +196,8 @@ class FakeNode:
             await asyncio.sleep(0.4)
         if mode == "refuse":
             return web.json_response(REFUSAL, status=403)
+        if mode == "limited":
+            return web.json_response(LIMITED, status=429)
         if mode == "busy":
             return web.json_response(BUSY, status=503)
         if mode == "late":
@@ -180,6 +243,7 @@ class FakeNetwork:
         self.network_secret = secrets.randbelow(Q - 1) + 1
         self.network_key = generator_times(self.network_secret)
         self.secrets: dict[int, int] = {}
+        self.keys = {party: secrets.token_bytes(32) for party in self.nodes}
         self.account = Account.from_key(ACCOUNTS[1][1])
         self.stranger = Account.from_key(ACCOUNTS[2][1])
         self.relayer_key = ACCOUNTS[9][1]
@@ -210,7 +274,7 @@ class FakeNetwork:
             await node.start()
         self.rpc = Rpc(self.chain.url)
         self.deployer = Sender(self.rpc, ACCOUNTS[0][1])
-        keys = {party: secrets.token_bytes(32) for party in self.nodes}
+        keys = self.keys
         entries = [
             NodeEntry(Account.from_key(keys[party]).address, node.url, "127.0.0.1", 1000 + party, keys[party])
             for party, node in self.nodes.items()
@@ -252,6 +316,7 @@ class FakeNetwork:
         for node in self.nodes.values():
             node.mode = "good"
             node.calls.clear()
+            node.sessions.clear()
             node.connections.clear()
             if node._runner is None:
                 self.call(node.start())
@@ -272,6 +337,7 @@ class FakeNetwork:
             (call["run"]["attempt"], tuple(call["run"]["signers"]))
             for node in self.nodes.values()
             for call in node.calls
+            if "run" in call
         )
         return sorted(found)
 

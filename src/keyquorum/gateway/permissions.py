@@ -9,6 +9,8 @@ too much gas neither; how much one key and one stranger may cost is bounded.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from keyquorum.algebra.strict_json import fields, hex_bytes, integer, loads
@@ -52,8 +54,13 @@ class ChainWriter:
         self._sender = sender
         self._waiting = 0
 
-    async def send(self, contract: str, function: str, *arguments: Any) -> str:
-        """Return the transaction's hash when it is mined; raise `Refused` with the contract's reason, `ChainError`."""
+    async def send(
+        self, contract: str, function: str, *arguments: Any, admit: Callable[[], None] = lambda: None
+    ) -> str:
+        """Return the transaction's hash when it is mined; raise `Refused` with the contract's reason, `ChainError`.
+
+        `admit` is called when the contract would accept it, before it costs anything; it may raise.
+        """
         sender = self._sender
         if sender is None:
             raise no_relay("transactions")
@@ -63,7 +70,9 @@ class ChainWriter:
         try:
             target = self._chain.contract(contract)
             data = target.encode(function, *arguments)
-            receipt = await sender.send(target.address, data, gas=await self._gas(sender, target.address, data))
+            gas = await self._gas(sender, target.address, data)
+            admit()
+            receipt = await sender.send(target.address, data, gas=gas)
         except Reverted as error:
             raise refused_by_contract(error) from None
         except TimeoutError:
@@ -86,11 +95,15 @@ class ChainWriter:
 
 
 class PermissionCalls:
-    """Relays `PKPPermissions.execute`; `quota` counts (key, network address)."""
+    """Relays `PKPPermissions.execute`, so often for each network address and for each key.
 
-    def __init__(self, writer: ChainWriter, quota: Quota) -> None:
+    What counts against a key must be signed by its owner: or a stranger could use up what is the owner's.
+    """
+
+    def __init__(self, writer: ChainWriter, per_client: Quota, per_key: Quota) -> None:
         self._writer = writer
-        self._quota = quota
+        self._per_client = per_client
+        self._per_key = per_key
 
     async def execute(self, body: bytes, client: str) -> dict[str, str]:
         """Answer `POST /v1/permissions` for `client`, the network address that asks."""
@@ -99,9 +112,10 @@ class PermissionCalls:
         if not now < found["deadline"] <= now + MAX_AHEAD:
             hint = "sign it again with a deadline within a day"
             raise Refused("the deadline has passed or is too far", code="bad_deadline", hint=hint, status=400)
-        self._quota.take(found["key"], client)
+        self._per_client.take(client)
         arguments = (int(found["key"], 16), found["call"], found["nonce"], found["deadline"], found["signature"])
-        return {"transaction": await self._writer.send("PKPPermissions", "execute", *arguments)}
+        admit = partial(self._per_key.take, found["key"])
+        return {"transaction": await self._writer.send("PKPPermissions", "execute", *arguments, admit=admit)}
 
 
 def refused_by_contract(error: Reverted) -> KeyquorumError:

@@ -18,7 +18,7 @@ class Quota:
         self._buckets = [Buckets(limit, HOUR) for limit in limits]
 
     def take(self, *names: str) -> None:
-        """Count one for each name; raise `Refused` (429) when one of them has none left."""
+        """Count one for each name, until one has none left: then raise `Refused` (429)."""
         if not all(buckets.allow(name) for buckets, name in zip(self._buckets, names, strict=True)):
             raise Refused(f"too many {self._what} for now", code=self._code, hint="wait an hour", status=TOO_MANY)
 

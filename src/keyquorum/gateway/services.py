@@ -65,16 +65,18 @@ class Gateway(Connection):
         await super().connect()
         config, chain, sender = self._config, self.chain, self._open_sender()
         per_client, calls = config.mints_per_client, config.calls_per_key
-        mints = Quota("too_many_mints", "keys", config.mints_per_owner, per_client, config.mints_per_method)
+        mints = Quota("too_many_mints", "keys", per_client, config.mints_per_owner, config.mints_per_method)
         self._relay = Relay(chain, sender, config.mints_per_owner, per_client)
         self._signups = SignUps(chain, sender, mints)
         self._closing.append(self._signups.close)
         self._passkeys = PasskeyIndex(chain, config.login.rp_id, config.first_block)
         self._writer = ChainWriter(chain, sender)
         self._permissions = PermissionCalls(
-            self._writer, Quota("too_many_calls", "changes of permissions", calls, CALLS_PER_CLIENT * calls)
+            self._writer,
+            Quota("too_many_calls", "requests", CALLS_PER_CLIENT * calls),
+            Quota("too_many_calls", "changes of permissions", calls),
         )
-        self._revocations = Quota("too_many_calls", "revocations", calls, CALLS_PER_CLIENT * calls)
+        self._revocations = Quota("too_many_calls", "revocations", CALLS_PER_CLIENT * calls, calls)
 
     async def close(self) -> None:
         """Stop what is under way and close every connection."""
@@ -141,7 +143,7 @@ class Gateway(Connection):
         """Answer `POST /v1/revocations` for `client`: t nodes sign, this gateway delivers it to the chain."""
         asked, certificate, request = await self._read(body, requests.REVOKE)
         first = certificate.methods[0]
-        self._revocations.take(f"{first.type}:{first.id.hex()}", client)
+        self._revocations.take(client, f"{first.type}:{first.id.hex()}")
         job = RevocationJob(
             asked,
             revocation.read_revocation(request.intent),

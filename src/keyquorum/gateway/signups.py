@@ -73,7 +73,7 @@ class _Waiting:
 
 
 class SignUps:
-    """Mints keys for logins; `sender` None: this gateway does not. `quota` counts (login, network address, type)."""
+    """Mints keys for logins; `sender` None: this gateway does not. `quota` counts (network address, login, type)."""
 
     def __init__(self, chain: ChainView, sender: Sender | None, quota: Quota) -> None:
         self._chain = chain
@@ -126,7 +126,7 @@ class SignUps:
     async def _mint(self, login: LoginKey, client: str) -> SignedUp:
         if (token := await self._existing(login)) != 0:
             return await self._known(token)
-        self._quota.take(f"{login.type}:{login.id.hex()}", client, str(login.type))
+        self._quota.take(client, f"{login.type}:{login.id.hex()}", str(login.type))
         if len(self._queue) >= QUEUE_LIMIT:
             raise busy()
         waiting = _Waiting(login, asyncio.get_running_loop().create_future())
@@ -168,7 +168,7 @@ class SignUps:
             while batch:
                 batch, later = await self._take_room(batch)
                 if batch:
-                    await self._mint_all(batch)
+                    await self._mint_all(batch, self._gas_each)
                 batch = later
         except BaseException:
             for waiting in batch:
@@ -184,7 +184,8 @@ class SignUps:
             try:
                 room = int(await self._chain.ask(router, "poolSize")) - self._reserved
             except KeyquorumError as error:
-                return _fail_all(batch, error), []
+                _fail_all(batch, error)
+                return [], []
             if room > 0:
                 return batch[:room], batch[room:]
             late = [waiting for waiting in batch if time.monotonic() > waiting.give_up]
@@ -193,14 +194,15 @@ class SignUps:
             await asyncio.sleep(POOL_PAUSE)
         return [], []
 
-    async def _mint_all(self, batch: Sequence[_Waiting]) -> None:
-        """Mint for all of `batch`; when the chain refuses them together, for each half."""
+    async def _mint_all(self, batch: Sequence[_Waiting], gas_each: int) -> None:
+        """Mint for all of `batch` with so much gas for each (0: estimated); refused together, for each half."""
         self._reserved += len(batch)
+        refused = None
         try:
-            receipt = await self._send([waiting.login for waiting in batch])
+            receipt = await self._send([waiting.login for waiting in batch], gas_each)
             await self._answer(batch, receipt)
         except Reverted as error:
-            await self._cut(batch, error)
+            refused = decode_error(error.revert_data).name
         except TimeoutError:
             _fail_all(batch, not_mined())
         except (RpcError, RpcUnreachable) as error:
@@ -209,27 +211,29 @@ class SignUps:
             _fail_all(batch, error)
         finally:
             self._reserved -= len(batch)
+        if refused is not None:
+            await self._cut(batch, gas_each, refused)
 
-    async def _cut(self, batch: Sequence[_Waiting], error: Reverted) -> None:
-        """Try a batch that the chain refused in two halves, until the culprit stands alone."""
-        name = decode_error(error.revert_data).name
-        # A limit of gas learned from others may have been too small for these.
-        estimated, self._gas_each = self._gas_each == 0, 0
+    async def _cut(self, batch: Sequence[_Waiting], gas_each: int, name: str) -> None:
+        """Try what the chain refused again: with enough gas, then in two halves, until the culprit stands alone."""
         if name == "PoolEmpty":
             self._queue.extendleft(reversed(batch))
             self._filled.set()
-        elif len(batch) == 1 and estimated:
+        elif gas_each:
+            self._gas_each = 0
+            await self._mint_all(batch, 0)
+        elif len(batch) == 1:
             batch[0].fail(ChainError(f"the chain refuses the mint: {name}", code="mint_refused"))
         else:
             middle = len(batch) // 2
-            for part in filter(None, (batch[:middle], batch[middle:])):
-                await self._mint_all(part)
+            await self._mint_all(batch[:middle], 0)
+            await self._mint_all(batch[middle:], 0)
 
-    async def _send(self, logins: Sequence[LoginKey]) -> dict[str, Any]:
+    async def _send(self, logins: Sequence[LoginKey], gas_each: int) -> dict[str, Any]:
         helper = self._chain.contract("PKPHelper")
         cost = int(await self._chain.ask(self._chain.contract("PKPNFT"), "mintCost"))
         data = helper.encode("mintForLogins", [login.as_argument() for login in logins])
-        gas = GAS_BASE + GAS_MARGIN * self._gas_each * len(logins) if self._gas_each else None
+        gas = GAS_BASE + GAS_MARGIN * gas_each * len(logins) if gas_each else None
         receipt = await self._payer.send(helper.address, data, cost * len(logins), gas)
         self._gas_each = max(self._gas_each, from_quantity(receipt["gasUsed"]) // len(logins))
         return receipt
@@ -259,10 +263,9 @@ class SignUps:
                 waiting.answer.set_result(result)
 
 
-def _fail_all(batch: Sequence[_Waiting], error: KeyquorumError) -> list[_Waiting]:
+def _fail_all(batch: Sequence[_Waiting], error: KeyquorumError) -> None:
     for waiting in batch:
         waiting.fail(error)
-    return []
 
 
 def pool_empty() -> Unavailable:
