@@ -74,3 +74,50 @@ def shown(credential: dict[str, Any], answer: tuple[int, Any]) -> str:
     key = from_base64url(answer[1]["public_key"], "")
     name = from_base64url(credential["credentialId"].replace("+", "-").replace("/", "_").rstrip("="), "")
     return "passkey 0x" + identity("localhost", name, key).hex()[:8]
+
+
+async def test_sessions_are_listed_and_ended_from_another_device(new_device: Any) -> None:
+    lost, kept = await new_device(), await new_device()
+    await lost.new_passkey()
+    (credential,) = await lost.credentials()
+    await kept.receive(credential)
+    await kept.click("#choices", "Passkey")
+    listed = await kept.items("#session-list")
+    assert len(listed) == 2 and sum("this one" in line for line in listed) == 1
+    (other,) = [line for line in listed if "this one" not in line]
+    await kept.page.locator("#session-list li").filter(has_not_text="this one").get_by_text("End", exact=True).click()
+    assert await kept.settled() == "Ended."
+    said = await lost.sign("with the lost device")
+    assert "revoked" in said, (said, other)
+    await kept.click("#key-list", "Open")
+    await kept.sign("with the kept one")
+    assert (await kept.text("#result")).startswith("0x")
+
+
+async def test_a_session_survives_a_reload_and_ends_with_log_out(new_device: Any) -> None:
+    device = await new_device()
+    await device.new_passkey()
+    address = await device.text("#address")
+    await device.page.reload()
+    await device.settled()
+    assert await device.items("#key-list") == [address]
+    await device.click("#sessions", "Log out")
+    assert await device.page.is_visible("#choices") and not await device.page.is_visible("#keys")
+    await device.page.reload()
+    await device.settled()
+    assert await device.page.is_visible("#choices")
+
+
+async def test_one_more_key_is_made_by_a_word(new_device: Any) -> None:
+    device = await new_device()
+    await device.new_passkey()
+    first = await device.text("#address")
+    addresses = []
+    for _ in range(2):
+        await device.page.click("#new-key")
+        await device.page.fill("#ask-fields input", "savings")
+        await device.page.click("#ask-ok")
+        await device.settled()
+        addresses.append(await device.text("#address"))
+    assert addresses[0] == addresses[1] != first
+    assert set(await device.items("#key-list")) == {first, addresses[0]}

@@ -7,7 +7,7 @@
 import { concat, fromHex, fromInteger, toHex, toInteger, utf8 } from "./bytes.js";
 import { keccak256 } from "./keccak.js";
 
-/** @typedef {"uint" | "bytes" | Type[] | {list: any}} Type */
+/** @typedef {"uint" | "bytes" | any[] | {list: any}} Type */
 
 const WORD = 32;
 

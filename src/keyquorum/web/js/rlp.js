@@ -4,7 +4,7 @@
  */
 import { concat, fromHex, fromInteger, toHex } from "./bytes.js";
 
-/** @typedef {Uint8Array | bigint | Item[]} Item */
+/** @typedef {Uint8Array | bigint | any[]} Item */
 
 /** @param {number} offset @param {Uint8Array} content */
 function framed(offset, content) {
