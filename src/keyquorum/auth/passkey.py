@@ -27,8 +27,9 @@ from keyquorum.algebra.strict_json import BadJson, loads, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth import cose
 from keyquorum.auth.encoding import Rules, from_base64url, read
-from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
+from keyquorum.auth.provider import not_configured
 from keyquorum.auth.statement import Statement, issue_time
 
 PASSKEY_TYPE = 3
@@ -89,12 +90,7 @@ class Passkey:
         """Return the passkey that signed exactly this statement; raise `AuthError` otherwise."""
         settings = context.settings
         if not isinstance(settings, PasskeySettings):
-            raise AuthError(
-                "not_configured",
-                "this node does not accept passkeys: it knows no page they could be used at",
-                "use another method, or ask the operator for the section [auth.passkey]",
-                UNAVAILABLE,
-            )
+            raise not_configured(self.name, "passkeys: it knows no page they could be used at")
         # P.1
         parts = {name: from_base64url(value, name) for name, value in read(proof, _PROOF, "the proof").items()}
         check_signature = _read_key(parts["public_key"])
