@@ -172,4 +172,13 @@ async def revoke(cluster: Cluster, session: Opened, intent: dict[str, Any], **re
         signature = found.r.to_bytes(32, "big") + found.s.to_bytes(32, "big") + bytes([27 + (found.v & 1)])
         signed = SignedRevocation(bytes.fromhex(first["what"][2:]), first["before"], signature)
         await cluster.send(3, "Sessions", "revoke", signed.what, signed.before, signed.signature)
+        await seen_by_all(cluster)
     return answers
+
+
+async def seen_by_all(cluster: Cluster) -> None:
+    """Wait until no node is in the middle of a look at the chain that began before the newest block came."""
+    newest = await cluster.rpc.block_number()
+    for node in cluster.nodes.values():
+        while (await node._view.refresh()).newest < newest:
+            pass

@@ -19,6 +19,7 @@ from session_kit import (
     open_session,
     prove,
     revoke,
+    seen_by_all,
     sign_with,
 )
 
@@ -47,6 +48,7 @@ async def fresh(cluster: Cluster) -> AsyncIterator[Any]:
 
 async def permit(cluster: Cluster, key: Any, account: Any, *scopes: int) -> None:
     await cluster.send(1, "PKPPermissions", "addPermittedAddress", key.token_id, account.address, list(scopes))
+    await seen_by_all(cluster)
 
 
 def identity(account: Any) -> dict[str, Any]:
@@ -194,6 +196,7 @@ async def test_the_owner_ends_a_keys_sessions_on_the_chain_alone(cluster: Cluste
     session = await open_session(cluster, cluster.user, issued_at=int(time.time()) - 30)
     assert codes(await sign_with(cluster, session, fresh.token_id)) == OK
     await cluster.send(1, "Sessions", "revokeSessionsOf", fresh.token_id)
+    await seen_by_all(cluster)
     assert codes(await sign_with(cluster, session, fresh.token_id, "no", *ALL)) == ["session_revoked"] * 4
 
 
@@ -207,6 +210,7 @@ async def test_a_transfer_voids_sessions_steps_and_delegations_at_first_sight(cl
         assert codes(await sign_with(cluster, session, fresh.token_id)) == OK
     async with cluster.client() as client:
         await client.transfer(fresh, buyer.address)
+    await seen_by_all(cluster)
     for session in (owner, both, lent):
         assert codes(await sign_with(cluster, session, fresh.token_id, "no", *ALL)) == ["not_permitted"] * 4
     assert codes(await sign_with(cluster, await open_session(cluster, buyer), fresh.token_id)) == OK
