@@ -1,0 +1,180 @@
+"""What real nodes write down of what they decide, what they never write down, and how they find the identity secret."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import Cluster
+from keyquorum import intents
+from keyquorum.auth import request as requests
+from keyquorum.node.app import Node
+from keyquorum.node.identity_secret import PART
+from keyquorum.node.keys import id_of
+from keyquorum.protocols import identity_secret
+from keyquorum.protocols.identity_secret import Partial
+
+CANARY = "canary-" + secrets.token_hex(12)
+
+
+def token_id(key: Any) -> str:
+    return f"0x{key.token_id:064x}"
+
+
+def written(cluster: Cluster, party: int, name: str) -> list[dict[str, Any]]:
+    path: Path = cluster.nodes[party]._config.node.data_dir / name
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+async def flushed(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        await node.audit._write()
+
+
+async def test_a_login_a_signature_and_a_refusal_each_leave_their_line(cluster: Cluster, key: Any) -> None:
+    text = f"a message {secrets.token_hex(4)}"
+    async with cluster.client() as client:
+        session = await client.login()
+        signed = await client.sign_message(key, text)
+    body = {
+        "certificate": session.certificate,
+        "request": requests.make(
+            session.key, network=cluster.network.id, request_id=secrets.token_urlsafe(18),
+            expires=int(time.time()) + 50,
+            key=token_id(key), intent={"kind": "raw-digest", "digest": "0x" + "11" * 32},
+        ),
+        "run": {"signers": [1, 2, 3], "attempt": 0},
+    }  # fmt: skip
+    status, refusal = await cluster.post(1, "/v1/sign", body)
+    assert status == 403
+    await flushed(cluster)
+    owner = "1:" + str(cluster.user.address).lower()
+    for party in signed.signers:
+        (line,) = [one for one in written(cluster, party, "audit.log") if text in one.get("summary", "")]
+        assert line["what"] == "sign"
+        assert line["decision"] == "granted"
+        assert line["key"] == token_id(key)
+        assert line["methods"] == [owner]
+        assert line["address"] == "127.0.0.1"
+    logins = [one for one in written(cluster, 1, "audit.log") if one["what"] == "session"]
+    assert any(one["methods"] == [owner] and "siwe" in one["summary"] for one in logins)
+    last = written(cluster, 1, "refusals.log")[-1]
+    assert (last["decision"], last["code"], last["session"]) == (
+        "refused", refusal["error"]["code"], session.key.public.thumbprint,
+    )  # fmt: skip
+
+
+async def test_certified_keys_leave_a_line_at_each_signer(cluster: Cluster, key: Any) -> None:
+    await flushed(cluster)
+    lines = [one for party in cluster.nodes for one in written(cluster, party, "audit.log") if one["what"] == "certify"]
+    assert len(lines) >= cluster.threshold
+    assert all("new keys" in line["summary"] for line in lines)
+
+
+async def test_no_token_proof_share_or_certificate_is_ever_written_down(cluster: Cluster, key: Any) -> None:
+    """Everything that a login and a signature are made of is looked for in every file of the audit."""
+    seen: dict[str, str] = {"canary": CANARY}
+
+    async with cluster.client() as client:
+        session = await client.login()
+        request = requests.make(
+            session.key, network=cluster.network.id, request_id=secrets.token_urlsafe(18),
+            expires=int(time.time()) + 50,
+            key=token_id(key), intent=intents.message_intent("what the canary sings"),
+        )  # fmt: skip
+        seen |= {"certificate": session.certificate, "request": request}
+    body = {"certificate": session.certificate, "request": request, "run": {"signers": [1, 2, 3], "attempt": 0}}
+    answers = await asyncio.gather(*(cluster.post(party, "/v1/sign", body) for party in (1, 2, 3)))
+    for party, (status, answer) in enumerate(answers, 1):
+        assert status == 200
+        seen |= {f"share {party} {name}": answer["share"][name][2:] for name in ("w", "u")}
+    planted = {"certificate": CANARY, "request": CANARY, "run": {"signers": [1, 2, 3], "attempt": 0}}
+    statement = {"network": CANARY}
+    for changed in (
+        planted, body | {"certificate": f"{CANARY}.{CANARY}.{CANARY}"}, body | {"request": CANARY}, {CANARY: CANARY},
+        {"statement": statement, "method": CANARY, "proof": {"id_token": CANARY}, "run": body["run"]},
+    ):  # fmt: skip
+        for path in ("/v1/sign", "/v1/sessions", "/v1/revocations", f"/v1/sign?token={CANARY}", f"/v1/{CANARY}"):
+            await post_anything(cluster, path, changed)
+    await flushed(cluster)
+    files = {
+        path: path.read_bytes() for node in cluster.nodes.values() for path in node._config.node.data_dir.glob("*.log*")
+    }
+    assert sum(len(content) for content in files.values()) > 1000
+    for name, secret in seen.items():
+        for part in secret.split("."):
+            forms = {part.encode(), base64.b64encode(part.encode()), part.upper().encode()}
+            hits = {path.name for path, content in files.items() for form in forms if form in content}
+            # The first part of a signed token is the same in all of them, and says nothing.
+            assert not hits or part == secret.split(".")[0] != secret, name
+
+
+async def post_anything(cluster: Cluster, path: str, body: Any) -> None:
+    import aiohttp
+
+    url = cluster.urls[0] + path
+    headers = {"Authorization": f"Bearer {CANARY}", "Cookie": f"a={CANARY}", "User-Agent": CANARY}
+    async with aiohttp.ClientSession() as http, http.post(url, json=body, headers=headers) as response:
+        assert 400 <= response.status < 500
+
+
+# -- the identity secret ----------------------------------------------------------------------------------------------
+
+
+def concealed(node: Node) -> bytes:
+    return node.identity_secret.conceal(20, b"ada@example.org")
+
+
+async def test_all_nodes_name_people_alike_and_a_node_that_starts_again_finds_the_same_secret(
+    cluster: Cluster, key: Any
+) -> None:
+    names = {concealed(node) for node in cluster.nodes.values()}
+    assert len(names) == 1
+    await cluster.stop_node(4)
+    node = await cluster.start_node(4)
+    await cluster.ready()
+    assert {concealed(node)} == names
+    status = await node.network()
+    assert status["identity_secret"] is True
+
+
+async def test_a_node_that_sends_a_wrong_part_keeps_nobody_from_the_secret(
+    cluster: Cluster, key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheat = cluster.nodes[1]
+    names = {concealed(node) for node in cluster.nodes.values()}
+    honest = cheat._notify
+
+    def lie(peer: int, topic: str, reference: bytes, payload: bytes) -> bool:
+        if topic == PART:
+            network_key = cluster.nodes[2]._keys.load(id_of(network_public))
+            payload = identity_secret.partial(network_key, cheat._rng).to_bytes()  # somebody else's
+            Partial.from_bytes_checked(1, payload)
+        return honest(peer, topic, reference, payload)
+
+    public = await cheat._view.network_key()
+    assert public is not None
+    network_public = public.to_bytes()
+    monkeypatch.setattr(cheat.identity_secret, "_notify", lie)
+    await cluster.stop_node(4)
+    fresh = await cluster.start_node(4)
+    await cluster.ready()
+    assert {concealed(fresh)} == names
+    assert fresh.identity_secret.refused <= {1}
+
+
+async def test_nothing_of_the_identity_secret_is_on_a_disk(cluster: Cluster, key: Any) -> None:
+    secret = cluster.nodes[1].identity_secret._secret
+    assert secret is not None
+    forms = {secret, secret.hex().encode(), base64.b64encode(secret)}
+    for folder in cluster.folders:
+        for path in folder.path.rglob("*"):
+            if path.is_file():
+                assert not any(form in path.read_bytes() for form in forms), path
