@@ -183,6 +183,7 @@ async def test_an_azp_of_null_is_not_an_absent_one(door: Door, refused: Callable
         {"aud": CLIENT, "azp": CLIENT},
         {"aud": CLIENT, "azp": "phone.apps.example"},
         {"aud": ["other.apps.example", CLIENT], "azp": CLIENT},
+        {"aud": ["other.apps.example"] * 15 + [CLIENT], "azp": CLIENT},
     ],
 )
 async def test_a_token_for_one_of_our_applications_is_accepted(door: Door, claims: dict[str, Any]) -> None:
@@ -446,6 +447,7 @@ async def test_without_a_key_id_the_only_key_is_meant_but_never_one_of_several(
         {"e": "AQ"},
         {"e": "Aw"},
         {"e": "AQAA"},
+        {"e": "AQAC"},
         {"e": "AQAAAAAAAQ"},
     ],
 )
