@@ -121,3 +121,11 @@ async def test_one_more_key_is_made_by_a_word(new_device: Any) -> None:
         addresses.append(await device.text("#address"))
     assert addresses[0] == addresses[1] != first
     assert set(await device.items("#key-list")) == {first, addresses[0]}
+
+
+async def test_the_page_at_a_numeric_address_goes_to_its_name(world: Any, new_device: Any) -> None:
+    device = await new_device()
+    await device.page.goto(world.url.replace("localhost", "127.0.0.1"))
+    await device.page.wait_for_url(world.url + "/")
+    await device.settled()
+    assert await device.page.is_visible("#choices")

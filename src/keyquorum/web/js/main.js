@@ -229,8 +229,18 @@ async function newKey() {
   await show();
 }
 
+/** Browsers know no passkeys at numeric addresses: a gateway on this machine is called by its name. */
+function byName() {
+  const here = new URL(location.href);
+  if (network.login.rp_id !== "localhost" || here.hostname !== "127.0.0.1") return false;
+  here.hostname = "localhost";
+  location.replace(here);
+  return true;
+}
+
 await run("Loading ...", async () => {
   network = await describe();
+  if (byName()) return "";
   element("network").textContent = network.network;
   onSubmit("message-form", "Signing on the nodes ...", signMessage);
   onSubmit("transfer-form", "Signing on the nodes, then sending ...", send);
