@@ -184,8 +184,7 @@ class AsyncClient(Logins):
         session = await self._logged_in()
         _, asked = session.request(requests.MINT, signup.mint_intent(another, user_pubkey))
         answer = await self._ask_gateway("/v1/keys", asked, signup.GatewayKey)
-        key = await self.chain.key(token_from(answer.token_id))
-        await signup.check(self.chain, session.methods[0], another, key, answer)
+        key = await signup.verified_key(self.chain, session.methods[0], another, answer)
         return Minted(key, answer.transaction)
 
     async def transfer(self, key: KeyLike, to: str) -> str:

@@ -189,17 +189,7 @@ class ChainView:
 
     async def public_key(self, token_id: int) -> Point:
         """Return a key's public key, checked against its token id; raise `Refused` when the network has no such key."""
-        encoded = await self.ask(self.contract("PubkeyRouter"), "getPubkey", token_id)
-        if not encoded:
-            raise Refused(
-                f"the network has no key {token_hex(token_id)}",
-                code="unknown_key",
-                hint="see your keys with `keyquorum keys list`",
-                status=404,
-            )
-        if token_id_of(encoded) != token_id:
-            raise ChainError("the chain endpoint gave a public key that does not belong to the token id")
-        return Point.from_bytes_checked(encoded)
+        return _checked(token_id, await self.ask(self.contract("PubkeyRouter"), "getPubkey", token_id))
 
     async def owner(self, token_id: int) -> str | None:
         """Return who owns a token, None when nobody does."""
@@ -214,6 +204,11 @@ class ChainView:
         encoded = point.to_bytes()
         return Key(token_id, encoded, eth_address(encoded), owner)
 
+    def key_of(self, token_id: int, public_key: bytes, owner: str) -> Key:
+        """Return a key of what a view said about it; raises like `public_key`. The zero address owns nothing."""
+        encoded = _checked(token_id, public_key).to_bytes()
+        return Key(token_id, encoded, eth_address(encoded), checksum(owner) if int(owner, 16) else None)
+
     async def keys_of(self, owner: str) -> list[Key]:
         """Return every key that an address owns, in the order of the contract's enumeration."""
         nft = self.contract("PKPNFT")
@@ -225,6 +220,20 @@ class ChainView:
                 return await self.key(int(await self.ask(nft, "tokenOfOwnerByIndex", owner, index)))
 
         return list(await asyncio.gather(*map(one, range(count))))
+
+
+def _checked(token_id: int, public_key: bytes) -> Point:
+    """Return the point; the chain endpoint is not believed: a token id is the hash of its key."""
+    if not public_key:
+        raise Refused(
+            f"the network has no key {token_hex(token_id)}",
+            code="unknown_key",
+            hint="see your keys with `keyquorum keys list`",
+            status=404,
+        )
+    if token_id_of(public_key) != token_id:
+        raise ChainError("the chain endpoint gave a public key that does not belong to the token id")
+    return Point.from_bytes_checked(public_key)
 
 
 def chain_error(what: str, error: Exception) -> ChainError:

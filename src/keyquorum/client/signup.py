@@ -8,6 +8,7 @@ method, and have never moved since; whatever else is permitted on such a key, th
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from keyquorum.auth.scopes import Scope
 from keyquorum.chain.account import checksum
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.network import ChainView
-from keyquorum.client.results import Key
+from keyquorum.client.results import Key, token_from
 
 SCOPES = (int(Scope.SIGN_ANYTHING), int(Scope.MANAGE_PERMISSIONS))
 NO_LABEL = bytes(32)
@@ -45,17 +46,24 @@ def mint_intent(another: str | None = None, user_pubkey: bytes = b"") -> dict[st
     return {"another": another} | ({"user_pubkey": "0x" + user_pubkey.hex()} if user_pubkey else {})
 
 
-async def check(chain: ChainView, who: Proven, another: str | None, key: Key, answer: GatewayKey) -> None:
-    """Raise `BadAnswer` unless the chain says that `key` is this login's own and, when new, that it may use it."""
+async def verified_key(chain: ChainView, who: Proven, another: str | None, answer: GatewayKey) -> Key:
+    """Return the key that a gateway named; raise `BadAnswer` unless the chain says that it is this login's own.
+
+    When it is new, the login may sign with it and manage it; later its person may have changed that.
+    """
+    token, permissions = token_from(answer.token_id), chain.contract("PKPPermissions")
     try:
         payer = checksum(answer.relay)
     except ValueError:
         raise BadAnswer("the gateway does not say who paid for the key") from None
-    found = await chain.ask(chain.contract("PKPHelper"), "keyFor", payer, who.type, who.id, label_of(another))
-    if int(found) != key.token_id or key.owner != key.address:
+    found, seen = await asyncio.gather(
+        chain.ask(chain.contract("PKPHelper"), "keyFor", payer, who.type, who.id, label_of(another)),
+        chain.ask(permissions, "authorisation", token, who.type, who.id),
+    )
+    key = chain.key_of(token, seen.pubkey, seen.owner)
+    if int(found) != token or key.owner != key.address:
         raise BadAnswer("the gateway's key was not made for this login, or not for it alone")
-    if answer.transaction is None:
-        return
-    seen = await chain.ask(chain.contract("PKPPermissions"), "authorisation", key.token_id, who.type, who.id)
-    if not seen.permitted or any(not seen.scopes >> scope & 1 for scope in SCOPES):
+    fresh = answer.transaction is not None
+    if not seen.permitted or (fresh and any(not seen.scopes >> scope & 1 for scope in SCOPES)):
         raise BadAnswer("the gateway's key does not let this login sign and manage it")
+    return key

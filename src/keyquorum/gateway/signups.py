@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ IN_FLIGHT = 4
 QUEUE_LIMIT = 512
 POOL_SECONDS = 15.0
 POOL_PAUSE = 0.05
+FRESH_SECONDS = 1.0
 # A limit from what earlier mints used, so that not every mint is executed once more only to estimate it.
 GAS_MARGIN = 2
 GAS_BASE = 200_000
@@ -72,6 +73,24 @@ class _Waiting:
             self.answer.set_exception(error)
 
 
+class _Fresh:
+    """A number that the chain said, good for a second; how many were taken from it since is subtracted."""
+
+    def __init__(self) -> None:
+        self._value, self._until = 0, 0.0
+
+    async def get(self, read: Callable[[], Awaitable[int]]) -> int:
+        if time.monotonic() > self._until:
+            self._value, self._until = int(await read()), time.monotonic() + FRESH_SECONDS
+        return self._value
+
+    def less(self, count: int) -> None:
+        self._value -= count
+
+    def forget(self) -> None:
+        self._until = 0.0
+
+
 class SignUps:
     """Mints keys for logins; `sender` None: this gateway does not. `quota` counts (network address, login, type)."""
 
@@ -86,6 +105,8 @@ class SignUps:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reserved = 0
         self._gas_each = 0
+        self._room = _Fresh()
+        self._cost = _Fresh()
         if sender is not None:
             self._spawn(self._collect())
 
@@ -182,7 +203,7 @@ class SignUps:
         router = self._chain.contract("PubkeyRouter")
         while batch:
             try:
-                room = int(await self._chain.ask(router, "poolSize")) - self._reserved
+                room = await self._room.get(lambda: self._chain.ask(router, "poolSize")) - self._reserved
             except KeyquorumError as error:
                 _fail_all(batch, error)
                 return [], []
@@ -192,6 +213,7 @@ class SignUps:
             batch = [waiting for waiting in batch if waiting not in late]
             _fail_all(late, pool_empty())
             await asyncio.sleep(POOL_PAUSE)
+            self._room.forget()
         return [], []
 
     async def _mint_all(self, batch: Sequence[_Waiting], gas_each: int) -> None:
@@ -202,6 +224,9 @@ class SignUps:
             receipt = await self._send([waiting.login for waiting in batch], gas_each)
             await self._answer(batch, receipt)
         except Reverted as error:
+            # What was read a moment ago may have changed.
+            self._room.forget()
+            self._cost.forget()
             refused = decode_error(error.revert_data).name
         except TimeoutError:
             _fail_all(batch, not_mined())
@@ -211,6 +236,7 @@ class SignUps:
             _fail_all(batch, error)
         finally:
             self._reserved -= len(batch)
+            self._room.less(len(batch))
         if refused is not None:
             await self._cut(batch, gas_each, refused)
 
@@ -231,7 +257,8 @@ class SignUps:
 
     async def _send(self, logins: Sequence[LoginKey], gas_each: int) -> dict[str, Any]:
         helper = self._chain.contract("PKPHelper")
-        cost = int(await self._chain.ask(self._chain.contract("PKPNFT"), "mintCost"))
+        nft = self._chain.contract("PKPNFT")
+        cost = await self._cost.get(lambda: self._chain.ask(nft, "mintCost"))
         data = helper.encode("mintForLogins", [login.as_argument() for login in logins])
         gas = GAS_BASE + GAS_MARGIN * gas_each * len(logins) if gas_each else None
         receipt = await self._payer.send(helper.address, data, cost * len(logins), gas)
