@@ -29,6 +29,7 @@ from eth.vm.forks.prague.state import PragueState
 from eth_abi.abi import decode as abi_decode
 from eth_abi.exceptions import DecodingError
 
+from keyquorum.chain.devchain.interpreter import FastComputation
 from keyquorum.chain.rpc import Reverted, RpcError
 
 # py-evm imports py_ecc, which raises the limit to 100,000: more than the C stack holds, so that deeply nested JSON
@@ -52,6 +53,8 @@ class _HeaderDB(ChainDB):  # type: ignore[misc]
 
 
 class _State(PragueState):  # type: ignore[misc]
+    computation_class = FastComputation
+
     def set_system_contracts(self) -> None:
         """Look for no system contracts: genesis has none, and to look costs two trie reads at every call."""
 
