@@ -148,7 +148,7 @@ def _expiry(url: str, answer: Mapping[str, Any]) -> int:
     """Return the token's expiry in Unix seconds: ISO 8601 with an offset."""
     value = answer.get("expires")
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 40 else None
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
         if moment is None or moment.tzinfo is None:
             raise ValueError
         return int(moment.timestamp())
