@@ -9,11 +9,9 @@ const refusals = { 91: 0x0b, 92: 0x58, 93: 0x45 };
 const server = smpp.createServer({}, (session) => {
   session.on("error", () => {});
   session.on("bind_transceiver", (pdu) => {
-    session.pause?.();
     const good = pdu.system_id === "codes" && pdu.password === password;
     say({ bind: pdu.system_id, version: pdu.interface_version, good });
     session.send(pdu.response({ command_status: good ? 0 : 0x0e }));
-    session.resume?.();
     if (!good) return session.close();
     // The centre asks as well, and hangs up on whoever does not answer.
     session.enquire_link({}, (answer) => say({ enquired: answer.command_status }));
@@ -39,7 +37,7 @@ const server = smpp.createServer({}, (session) => {
       text: Buffer.isBuffer(text) ? text.toString("latin1") : text,
       udh,
       esm: pdu.esm_class,
-      validity: pdu.validity_period instanceof Date ? "absolute" : String(pdu.validity_period),
+      minutes: Math.round((pdu.validity_period - Date.now()) / 60000),
       status,
     });
     session.send(pdu.response({ command_status: status, message_id: "m1" }));
