@@ -36,6 +36,7 @@ from keyquorum.auth.commitment import Commitment, Receipt, receipts_needed
 from keyquorum.auth.discord import DISCORD_TYPE, DiscordSettings
 from keyquorum.auth.statement import Statement
 from keyquorum.node.auth_settings import origins
+from keyquorum.node.login_store import OtherBinding
 from keyquorum.node.providers import Providers
 from provider_kit import USER, Discord
 
@@ -240,10 +241,9 @@ async def test_a_receipt_survives_the_nodes_restart(world: World) -> None:
     await world.commit(commitment)
     store = cluster.nodes[1].commitments._store
     with contextlib.closing(type(store)(cluster.folders[0].path / "data")) as again:
-        row = again._reader.execute(
-            "SELECT binding FROM commitments WHERE token_digest = ?", (commitment.token_digest,)
-        ).fetchone()
-    assert bytes(row[0]) == commitment.binding
+        with pytest.raises(OtherBinding):
+            await again.commit(commitment.token_digest, bytes(32), int(time.time()))
+        await again.commit(commitment.token_digest, commitment.binding, int(time.time()))
 
 
 # -- providers ------------------------------------------------------------------------------------------------------

@@ -132,29 +132,29 @@ async def test_sessions_are_found_by_their_identities_newest_first(store: LoginS
     store.remember(known("b", ME, other, issued_at=NOW - 1), NOW)
     store.remember(known("c", other), NOW)
     await settle(store)
-    assert [each.id for each in store.sessions_of([ME], NOW)] == ["b", "a"]
-    assert [each.id for each in store.sessions_of([ME, other], NOW)] == ["c", "b", "a"]
-    assert store.sessions_of([(1, b"\xbb" * 20)], NOW) == []
-    assert store.session("b") == known("b", ME, other, issued_at=NOW - 1)
-    assert store.session("z") is None
+    assert [each.id for each in await store.sessions_of([ME], NOW)] == ["b", "a"]
+    assert [each.id for each in await store.sessions_of([ME, other], NOW)] == ["c", "b", "a"]
+    assert await store.sessions_of([(1, b"\xbb" * 20)], NOW) == []
+    assert await store.session("b") == known("b", ME, other, issued_at=NOW - 1)
+    assert await store.session("z") is None
 
 
 async def test_a_session_that_is_remembered_again_replaces_itself(store: LoginStore) -> None:
     store.remember(known("a", ME, (3, b"x")), NOW)
     store.remember(known("a", ME), NOW)
     await settle(store)
-    assert store.sessions_of([(3, b"x")], NOW) == []
-    assert store.sessions_of([ME], NOW) == [known("a", ME)]
+    assert await store.sessions_of([(3, b"x")], NOW) == []
+    assert await store.sessions_of([ME], NOW) == [known("a", ME)]
     assert store._counts == (0, 1)
 
 
 async def test_expired_sessions_are_not_listed_and_go_when_others_come(store: LoginStore) -> None:
     store.remember(known("a", expires=NOW + 10), NOW)
     await settle(store)
-    assert store.sessions_of([ME], NOW + 10) == []
+    assert await store.sessions_of([ME], NOW + 10) == []
     store.remember(known("b", expires=NOW + 50), NOW + 10)
     await settle(store)
-    assert store.session("a") is None
+    assert await store.session("a") is None
     assert store._counts == (0, 1)
 
 
@@ -162,7 +162,7 @@ async def test_sessions_are_bounded_and_those_that_end_first_go_first(store: Log
     for k in range(7):
         store.remember(known(f"s{k}", expires=NOW + 100 - k), NOW)
     await settle(store)
-    assert {each.id for each in store.sessions_of([ME], NOW)} == {"s0", "s1", "s2", "s6"}
+    assert {each.id for each in await store.sessions_of([ME], NOW)} == {"s0", "s1", "s2", "s6"}
 
 
 async def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ async def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for k in range(9):
         store.remember(known(f"s{k}", ME, (2, b"x")), NOW)
     await settle(store)
-    assert len(store.sessions_of([ME, (2, b"x")], NOW)) == 3
+    assert len(await store.sessions_of([ME, (2, b"x")], NOW)) == 3
     store.close()
 
 
@@ -184,7 +184,7 @@ async def test_after_an_error_of_the_disk_nothing_is_acknowledged(store: LoginSt
     with pytest.raises(StoreFailed):
         await store.commit(TOKEN, BINDING, NOW)
     with pytest.raises(StoreFailed):
-        store.sessions_of([ME], NOW)
+        await store.sessions_of([ME], NOW)
     store.remember(known("a"), NOW)
 
 

@@ -80,23 +80,18 @@ class LoginStore:
         self._limits = commitments, sessions
         # Made by us first, so that it is private before SQLite writes to it; -wal and -shm copy its mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._reader = self._connect()
-        flush_folder(folder)
-        self._counts = self._count("commitments"), self._count("sessions")
         self._writer = Writer(self._connect)
+        flush_folder(folder)
+        self._counts = self._writer.submit(_count).result()
 
     def close(self) -> None:
         """Commit what waits and close the file."""
         self._writer.close()
-        self._reader.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self._path)
         connection.executescript(_TABLES)
         return connection
-
-    def _count(self, table: str) -> int:
-        return int(self._reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 a name of ours
 
     # -- commitments ------------------------------------------------
 
@@ -145,31 +140,35 @@ class LoginStore:
         connection.executemany("INSERT OR IGNORE INTO identities VALUES (?, ?, ?)", rows)
         self._counts = commitments, sessions + 1
 
-    def session(self, name: str) -> KnownSession | None:
+    async def session(self, name: str) -> KnownSession | None:
         """Return a session by its id, None when this node does not know it (any more)."""
-        row = self._read("SELECT record FROM sessions WHERE id = ?", (name,))
-        return _decode(row[0][0]) if row else None
+        rows = await self._read([("SELECT record FROM sessions WHERE id = ?", (name,))])
+        return _decode(rows[0][0]) if rows else None
 
-    def sessions_of(self, identities: Iterable[tuple[int, bytes]], now: int) -> list[KnownSession]:
+    async def sessions_of(self, identities: Iterable[tuple[int, bytes]], now: int) -> list[KnownSession]:
         """Return the sessions that rest on one of the identities and have not expired, newest first, at most 100."""
-        found: dict[str, KnownSession] = {}
         query = (
             "SELECT record FROM sessions JOIN identities ON session = id "
             "WHERE type = ? AND identity = ? AND expires > ? ORDER BY expires DESC LIMIT ?"
         )
-        for number, identity in identities:
-            for row in self._read(query, (number, identity, now, LISTED)):
-                known = _decode(row[0])
-                found[known.id] = known
+        rows = await self._read([(query, (number, identity, now, LISTED)) for number, identity in identities])
+        found = {known.id: known for known in (_decode(row[0]) for row in rows)}
         return sorted(found.values(), key=lambda known: (-known.issued_at, known.id))[:LISTED]
 
-    def _read(self, query: str, values: tuple[object, ...]) -> list[tuple[bytes]]:
-        if self._writer.failure is not None:
-            raise self._writer.failure
-        try:
-            return self._reader.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._writer.fail(error) from None
+    async def _read(self, queries: list[tuple[str, tuple[object, ...]]]) -> list[tuple[bytes]]:
+        # By the writer, behind what waits to be written: whoever has just logged in finds his session.
+        def work(connection: sqlite3.Connection) -> list[tuple[bytes]]:
+            return [row for query, values in queries for row in connection.execute(query, values)]
+
+        return await asyncio.wrap_future(self._writer.submit(work))
+
+
+def _count(connection: sqlite3.Connection) -> tuple[int, int]:
+    commitments, sessions = (
+        int(connection.execute(query).fetchone()[0])
+        for query in ("SELECT count(*) FROM commitments", "SELECT count(*) FROM sessions")
+    )
+    return commitments, sessions
 
 
 def _decode(record: bytes) -> KnownSession:

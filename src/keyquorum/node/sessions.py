@@ -178,7 +178,7 @@ class Sessions:
         if certificate.delegated:
             raise AuthError("not_yours", "a delegate does not see its principal's sessions", "ask him", NOT_PERMITTED)
         mine = {(one.type, one.id) for one in certificate.methods}
-        known = self._store.sessions_of(mine, now)
+        known = await self._store.sessions_of(mine, now)
         revoked = await self._revoked(known)
         return {"sessions": [self._describe(one, mine, ended) for one, ended in zip(known, revoked, strict=True)]}
 
@@ -242,7 +242,7 @@ class Sessions:
 
     async def _check_authority(self, what: Revocation, certificate: Certificate) -> None:
         may_manage = what.key is not None and await self._access.may(certificate, Scope.MANAGE_PERMISSIONS, what.key)
-        known = self._store.session(what.session) if what.session is not None else None
+        known = await self._store.session(what.session) if what.session is not None else None
         certified = [Proven(*identity) for identity in known.methods] if known is not None else []
         try:
             revocation.check_authority(what, certificate, may_manage=may_manage, certified=certified)
