@@ -54,7 +54,7 @@ class Chain(Protocol):
 
     def deploy(self, code: bytes, account: LocalAccount | None = None) -> str: ...
     def send(
-        self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0
+        self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0, gas: int = GAS
     ) -> Receipt: ...
     def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes: ...
     def logs(self, address: str) -> list[dict[str, Any]]: ...
@@ -67,7 +67,7 @@ class Chain(Protocol):
     def restore(self, snapshot: Any) -> None: ...
 
 
-def sign(account: LocalAccount, nonce: int, to: str | None, data: bytes, value: int, fee: int) -> bytes:
+def sign(account: LocalAccount, nonce: int, to: str | None, data: bytes, value: int, fee: int, gas: int) -> bytes:
     transaction = {
         "chainId": CHAIN_ID,
         "type": 2,
@@ -75,7 +75,7 @@ def sign(account: LocalAccount, nonce: int, to: str | None, data: bytes, value: 
         "to": to or b"",
         "value": value,
         "data": data,
-        "gas": GAS,
+        "gas": gas,
         "maxFeePerGas": fee,
         "maxPriorityFeePerGas": 0,
     }
@@ -102,9 +102,11 @@ class PyEvmChain:
         assert address is not None
         return address
 
-    def send(self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0) -> Receipt:
+    def send(
+        self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0, gas: int = GAS
+    ) -> Receipt:
         account = account or accounts()[0]
-        raw = sign(account, self.nonce(account.address), to, data, value, FEE)
+        raw = sign(account, self.nonce(account.address), to, data, value, FEE, gas)
         transaction = self._chain.get_vm().get_transaction_builder().decode(raw)
         _, receipt, computation = self._chain.apply_transaction(transaction)
         block = self._chain.mine_block().number
@@ -177,10 +179,12 @@ class RpcChain:
         assert address is not None
         return address
 
-    def send(self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0) -> Receipt:
+    def send(
+        self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0, gas: int = GAS
+    ) -> Receipt:
         account = account or accounts()[0]
         fee = 2 * int(self._rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
-        raw = sign(account, self.nonce(account.address), to, data, value, fee)
+        raw = sign(account, self.nonce(account.address), to, data, value, fee, gas)
         name = self._rpc("eth_sendRawTransaction", "0x" + raw.hex())
         receipt = None
         for _ in range(500):

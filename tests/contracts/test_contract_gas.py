@@ -14,7 +14,7 @@ from eth_hash.auto import keccak
 from evm import PyEvmChain
 from world import GOOGLE, WEBAUTHN, World, public_key
 
-from keyquorum.chain.contracts import CONTRACT_NAMES, interface, load_artifact
+from keyquorum.chain.contracts import CONTRACT_NAMES, interface, load_artifact, mint_gas
 
 GAS = Path(__file__).parent / "gas.json"
 # EIP-170 bounds the code, EIP-7825 a single transaction.
@@ -62,6 +62,22 @@ def test_no_transaction_costs_two_percent_more_than_recorded():
     assert set(figures) == set(recorded)
     for name, gas in figures.items():
         assert gas <= recorded[name] * 1.02, f"{name}: {gas} gas, recorded {recorded[name]}"
+
+
+@pytest.mark.parametrize("count", [1, 2, 16])
+def test_the_gas_limit_for_logins_suffices_and_is_not_wasteful(count):
+    world = World(PyEvmChain(), pool=5 * count)
+    shapes = [(32, 0, 2), (20, 0, 0), (32, 77, 3), (32, 141, 6), (256, 1024 if count < 3 else 200, 20)]
+    for number, (id_size, pubkey_size, scopes) in enumerate(shapes):
+        logins = [
+            (GOOGLE, keccak(bytes([number, i])) * 8, b"k" * pubkey_size, list(range(1, scopes + 1)), keccak(b"label"))
+            for i in range(count)
+        ]
+        logins = [(kind, identity[:id_size], *rest) for kind, identity, *rest in logins]
+        limit = mint_gas(logins)
+        used = world.helper.send("mintForLogins", logins, account=world.other, gas=limit).gas_used
+        assert used < limit < used * 1.5
+        assert limit < LARGEST_TRANSACTION
 
 
 def test_a_transfer_costs_the_same_however_much_it_voids():

@@ -71,8 +71,9 @@ class Bound:
     def __init__(self, chain: Chain, address: str, abi: Interface) -> None:
         self.chain, self.address, self.interface = chain, checksum(address), abi
 
-    def send(self, name: str, *args: Any, account: LocalAccount | None = None, value: int = 0) -> Receipt:
-        return self.chain.send(self.address, self.encode(name, *args), account, value)
+    def send(self, name: str, *args: Any, account: LocalAccount | None = None, **fields: int) -> Receipt:
+        """Send a call; `fields` are value and gas."""
+        return self.chain.send(self.address, self.encode(name, *args), account, **fields)
 
     def read(self, name: str, *args: Any, sender: str | None = None) -> Any:
         result = self.chain.call(self.address, self.encode(name, *args), sender)
