@@ -14,7 +14,11 @@ import typer
 from keyquorum.cli.output import JsonOption, Output, command
 
 MS, US, MB = 1e3, 1e6, 1e-6
-AT_LEAST = {"keys per second", "signatures per second"}
+AT_LEAST = {"keys per second", "signatures per second", "sign-ups per second"}
+SIGN_UPS_PER_SECOND = 20.0
+PEOPLE = 40
+# A fixed rate reaches itself but for the last answer.
+NEARLY = 0.97
 
 
 def bench(
@@ -22,13 +26,16 @@ def bench(
     samples: Annotated[int, typer.Option("--samples", min=20, help="Signatures for the latency.")] = 300,
     clients: Annotated[int, typer.Option("--clients", min=1, help="Clients of the sustained load.")] = 8,
     micro_only: Annotated[bool, typer.Option("--micro", help="Only the protocols' CPU cost, no network.")] = False,
+    signups_only: Annotated[bool, typer.Option("--signups", help="Only logins and sign-ups.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure protocols and a network of four on this machine; medians, with the goal beside each figure."""
     with command(as_json) as out:
-        rows = _protocols(out)
-        if not micro_only:
+        rows = [] if signups_only else _protocols(out)
+        if not micro_only and not signups_only:
             rows += _network(out, samples, clients, seconds)
+        if not micro_only:
+            rows += _arrivals(out, seconds)
         result = {"machine": _machine(), "figures": rows}
         if as_json:
             out.line(result)
@@ -76,6 +83,22 @@ def _network(out: Output, samples: int, clients: int, seconds: float) -> list[di
         _row("keys per second", found.keys_per_second, "/s (batches of 64, n = 4)", 100),
         _row("up to ready", found.up, "s", 10),
         _row("memory per node, pools full", found.memory_per_node * MB, "MB", 200),
+    ]
+
+
+def _arrivals(out: Output, seconds: float) -> list[dict[str, Any]]:
+    from keyquorum.cli.benchmarks import signups
+
+    rate = SIGN_UPS_PER_SECOND
+    with tempfile.TemporaryDirectory(prefix="keyquorum-bench-") as folder:
+        found = asyncio.run(signups.measure(Path(folder), PEOPLE, rate, seconds, _progress(out)))
+    return [
+        _row("login to certificate, p50", found.login_p50 * MS, "ms", 80),
+        _row("certificate and request, CPU", found.verify_cpu * MS, "ms", 1),
+        _row("verified login to address, p95", found.address_p95, "s", 2),
+        _row("the same, 20 a second, p95", found.loaded_p95, f"s ({seconds:g} s)", 2),
+        _row("sign-ups per second", found.rate, f"/s ({seconds:g} s)", rate * NEARLY),
+        _row("failed sign-ups", found.failures, "", 0),
     ]
 
 
