@@ -41,7 +41,7 @@ _SMS = """
 prefixes = ["+49"]           # the countries you pay messages to; "+" is all of them
 
 [sms.http]                   # an HTTP API of Twilio's shape; or [sms.smpp] host, port, system_id, password_file, sender
-account = "AC..."
+account = "AC-your-account"
 token_file = "sms.token"
 sender = "+4915123456789"
 base_url = "https://api.twilio.com"
