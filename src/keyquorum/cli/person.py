@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import webbrowser
 from collections.abc import Iterator
@@ -29,12 +30,16 @@ class Person:
         self.tell(f"Open this address in a browser on this machine:\n{url}")
 
     def ask(self, what: str) -> str:
-        """Return what the person types after `what`; raise `ValueError` when the input ends instead."""
+        """Return the line, not empty, that the person types after `what`; raise `ValueError` when the input ends."""
         with interruptible():
-            try:
-                return str(typer.prompt(what, err=True)).strip()
-            except typer.Abort:
-                raise ValueError(f"nobody answered: {what}") from None
+            while True:
+                # Not typer.prompt, which writes a part of the question to standard output.
+                typer.echo(f"{what}: ", nl=False, err=True)
+                line = sys.stdin.readline()
+                if not line:
+                    raise ValueError(f"nobody answered: {what}")
+                if line.strip():
+                    return line.strip()
 
 
 @contextmanager
