@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,9 @@ class Node:
         )  # fmt: skip
         self.audit = Audit(config.node.data_dir, config.audit)
         self._minting.shop.record = lambda what, summary: self.audit.record(Entry(what, summary=summary), GRANTED)
-        self.status.add_gauges(self.metrics, {"quotas": quotas.counts, "audit": self.audit.counts})
+        self._http_counts: Counter[str] = Counter()
+        more = {"quotas": quotas.counts, "audit": self.audit.counts, "http": self._http_counts}
+        self.status.add_gauges(self.metrics, more)
 
     def _build_logins(self, identity: Identity, access: Access, quotas: Quotas) -> None:
         auth, store = self._config.auth, LoginStore(self._config.node.data_dir)
@@ -202,9 +205,12 @@ class Node:
         self.audit.start()
         self._stopping.append(self.audit.close)
         app = api.make_app(self, config.max_body, limits.requests_per_second, self.audit, self._config.quotas.gateways)
-        server = HttpServer(app, limits.connections, limits.connections_per_address, self._config.quotas.gateways)
-        self._stopping.append(server.close)
-        self.api_port = await server.start(config.host, config.port, config.tls_cert, config.tls_key)
+        self._http = HttpServer(
+            app, limits.connections, limits.connections_per_address, self._config.quotas.gateways,
+            counts=self._http_counts,
+        )  # fmt: skip
+        self._stopping.append(self._http.close)
+        self.api_port = await self._http.start(config.host, config.port, config.tls_cert, config.tls_key)
 
     # -- what happens by itself --------------------------------------------
 

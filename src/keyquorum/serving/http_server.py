@@ -30,9 +30,9 @@ class HttpServer:
 
     def __init__(
         self, app: web.Application, most: int, per_address: int, trusted: Collection[str] = (),
-        header_seconds: float = HEADER_SECONDS,
+        header_seconds: float = HEADER_SECONDS, counts: Counter[str] | None = None,
     ) -> None:  # fmt: skip
-        """`trusted` addresses (gateways, reverse proxies) are bound by `most` only."""
+        """`trusted` addresses (gateways, reverse proxies) are bound by `most` only; `counts` counts what was ended."""
         self.app = app
         app.middlewares.insert(0, _mark)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
@@ -41,7 +41,7 @@ class HttpServer:
         self._trusted = frozenset(trusted)
         self._header_seconds = header_seconds
         self._server: asyncio.Server | None = None
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self.connections: dict[_Connection, str] = {}
         self._of_address: Counter[str] = Counter()
 
