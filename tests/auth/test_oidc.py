@@ -492,6 +492,12 @@ async def test_a_private_or_foreign_part_beside_a_key_has_no_say(door: Door) -> 
     assert await door.enter()
 
 
+async def test_a_provider_may_have_many_keys(door: Door) -> None:
+    others = [{"kty": "oct", "kid": str(number)} for number in range(63)]
+    door.provider.documents[door.provider.jwks] = {"keys": [*others, jwk(door.provider.key, "one")]}
+    assert await door.enter()
+
+
 async def test_keys_of_other_kinds_may_share_a_key_id(door: Door) -> None:
     ec_key = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
     other = {"kty": "EC", "crv": "P-256", "kid": "one", "x": part(ec_key.x.to_bytes(32, "big")), "y": "AA"}

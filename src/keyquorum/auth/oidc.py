@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -133,9 +133,9 @@ def account_name(issuer: str, subject: str) -> bytes:
 class _Token:
     """A token of the right form, not verified; `text` is the whole of it."""
 
-    text: str
+    text: str = field(repr=False)
     kid: str | None
-    claims: Mapping[str, Any]
+    claims: Mapping[str, Any] = field(repr=False)
 
 
 def _parse(token: str) -> _Token:
