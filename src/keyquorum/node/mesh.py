@@ -206,6 +206,8 @@ class Mesh:
                 known.counts["dial_failed"] += 1
                 if isinstance(error, aiohttp.ClientConnectorCertificateError):
                     self._trust.forget(known.peer.spki)
+            if self._neighbours.get(number) is not known:
+                return  # cancelled just when the connection ended: then only its end was noticed
             pause = FIRST_PAUSE if lived else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
