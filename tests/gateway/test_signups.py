@@ -127,11 +127,14 @@ async def test_one_that_the_chain_refuses_does_not_fail_the_others(
     assert len({one.token_id for one in found if isinstance(one, signups.SignedUp)}) == 7
 
 
-async def test_a_limit_of_gas_learned_from_others_that_is_too_small_is_learned_again(server: Server) -> None:
+async def test_a_chain_that_counts_gas_differently_is_asked_for_an_estimate_from_then_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = server.gateway._signups
-    service._gas_each = 1
+    monkeypatch.setattr(signups, "mint_gas", lambda _: 100_000)
     found = await asyncio.gather(*(service.mint(login, "here") for login in logins(3)))
     assert len({one.token_id for one in found}) == 3
+    assert not service._usual_gas
 
 
 async def test_who_hangs_up_does_not_stop_what_others_wait_for(server: Server) -> None:
@@ -165,14 +168,14 @@ async def test_a_pool_that_others_emptied_meanwhile_fails_nobody(
     service = server.gateway._signups
     send, calls = service._send, []
 
-    async def first_too_late(wanted: Any, gas_each: int) -> dict[str, Any]:
+    async def first_too_late(wanted: Any, estimate: bool) -> dict[str, Any]:
         calls.append(len(wanted))
         if len(calls) == 1:
             from keyquorum.chain.contracts import _known_errors
 
             empty = next(topic for topic, error in _known_errors().items() if error.name == "PoolEmpty")
             raise Reverted(3, "execution reverted", "0x" + empty.hex())
-        return await send(wanted, gas_each)
+        return await send(wanted, estimate)
 
     monkeypatch.setattr(service, "_send", first_too_late)
     (login,) = logins(1)

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyquorum.chain.contracts import decode_error, eth_address
+from keyquorum.chain.contracts import decode_error, eth_address, mint_gas
 from keyquorum.chain.contracts import token_id as token_id_of
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import ChainError, KeyquorumError, Unavailable
@@ -34,9 +34,6 @@ QUEUE_LIMIT = 512
 POOL_SECONDS = 15.0
 POOL_PAUSE = 0.05
 FRESH_SECONDS = 1.0
-# A limit from what earlier mints used, so that not every mint is executed once more only to estimate it.
-GAS_MARGIN = 2
-GAS_BASE = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,8 @@ class SignUps:
         self._gate = asyncio.Semaphore(IN_FLIGHT)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reserved = 0
-        self._gas_each = 0
+        # Whether this chain counts gas as the contracts' own figures do.
+        self._usual_gas = True
         self._room = _Fresh()
         self._cost = _Fresh()
         if sender is not None:
@@ -189,7 +187,7 @@ class SignUps:
             while batch:
                 batch, later = await self._take_room(batch)
                 if batch:
-                    await self._mint_all(batch, self._gas_each)
+                    await self._mint_all(batch, estimate=not self._usual_gas)
                 batch = later
         except BaseException:
             for waiting in batch:
@@ -216,12 +214,12 @@ class SignUps:
             self._room.forget()
         return [], []
 
-    async def _mint_all(self, batch: Sequence[_Waiting], gas_each: int) -> None:
-        """Mint for all of `batch` with so much gas for each (0: estimated); refused together, for each half."""
+    async def _mint_all(self, batch: Sequence[_Waiting], *, estimate: bool) -> None:
+        """Mint for all of `batch` with the usual or an estimated limit of gas; when it is refused, for each half."""
         self._reserved += len(batch)
         refused = None
         try:
-            receipt = await self._send([waiting.login for waiting in batch], gas_each)
+            receipt = await self._send([waiting.login for waiting in batch], estimate)
             await self._answer(batch, receipt)
         except Reverted as error:
             # What was read a moment ago may have changed.
@@ -238,31 +236,30 @@ class SignUps:
             self._reserved -= len(batch)
             self._room.less(len(batch))
         if refused is not None:
-            await self._cut(batch, gas_each, refused)
+            await self._cut(batch, estimate, refused)
 
-    async def _cut(self, batch: Sequence[_Waiting], gas_each: int, name: str) -> None:
+    async def _cut(self, batch: Sequence[_Waiting], estimated: bool, name: str) -> None:
         """Try what the chain refused again: with enough gas, then in two halves, until the culprit stands alone."""
         if name == "PoolEmpty":
             self._queue.extendleft(reversed(batch))
             self._filled.set()
-        elif gas_each:
-            self._gas_each = 0
-            await self._mint_all(batch, 0)
+        elif not estimated:
+            await self._mint_all(batch, estimate=True)
         elif len(batch) == 1:
             batch[0].fail(ChainError(f"the chain refuses the mint: {name}", code="mint_refused"))
         else:
             middle = len(batch) // 2
-            await self._mint_all(batch[:middle], 0)
-            await self._mint_all(batch[middle:], 0)
+            await self._mint_all(batch[:middle], estimate=True)
+            await self._mint_all(batch[middle:], estimate=True)
 
-    async def _send(self, logins: Sequence[LoginKey], gas_each: int) -> dict[str, Any]:
-        helper = self._chain.contract("PKPHelper")
-        nft = self._chain.contract("PKPNFT")
+    async def _send(self, logins: Sequence[LoginKey], estimate: bool) -> dict[str, Any]:
+        helper, nft = self._chain.contract("PKPHelper"), self._chain.contract("PKPNFT")
         cost = await self._cost.get(lambda: self._chain.ask(nft, "mintCost"))
-        data = helper.encode("mintForLogins", [login.as_argument() for login in logins])
-        gas = GAS_BASE + GAS_MARGIN * gas_each * len(logins) if gas_each else None
-        receipt = await self._payer.send(helper.address, data, cost * len(logins), gas)
-        self._gas_each = max(self._gas_each, from_quantity(receipt["gasUsed"]) // len(logins))
+        arguments = [login.as_argument() for login in logins]
+        data, usual = helper.encode("mintForLogins", arguments), mint_gas(arguments)
+        receipt = await self._payer.send(helper.address, data, cost * len(logins), None if estimate else usual)
+        # A chain that counts differently is asked for an estimate each time from now on.
+        self._usual_gas = self._usual_gas and from_quantity(receipt["gasUsed"]) <= usual
         return receipt
 
     async def _answer(self, batch: Sequence[_Waiting], receipt: Mapping[str, Any]) -> None:
