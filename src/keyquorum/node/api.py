@@ -28,6 +28,7 @@ log = structlog.get_logger("keyquorum.api")
 
 BODY_SECONDS = 10.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 
 class Service(Protocol):
@@ -75,29 +76,8 @@ def make_app(
 
     An address asks at most `per_second` times a second, unless it is one of `trusted`.
     """
-    limit = Buckets(per_second, 1.0)
+    guard = _guard(service, Buckets(per_second, 1.0), audit, frozenset(trusted))
     specification = json_response(document())
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        route = _route(request)
-        client_address.set(request.remote or "")
-        begun = audit.begin(_kind(route), request.remote or "") if audit and request.method == "POST" else None
-        decision = (FAILED, "hung_up")
-        try:
-            if request.path.startswith("/v1/") and request.remote not in trusted:
-                _count(limit, request.remote or "")
-            response = await handler(request)
-            decision = (GRANTED, "")
-        except Exception as error:
-            refusal = _explained(error, route)
-            response = _refusal(refusal)
-            decision = (FAILED if refusal.status >= UNAVAILABLE else REFUSED, refusal.code)
-        finally:
-            if audit and begun:
-                audit.end(begun, *decision)
-        service.metrics.requests.labels(route, str(response.status)).inc()
-        return response
 
     def post(answer: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -141,6 +121,33 @@ def make_app(
         ]
     )
     return app
+
+
+def _guard(service: Service, limit: Buckets, audit: Audit | None, trusted: frozenset[str]) -> Middleware:
+    """Return what stands around every handler: the address's limit, refusals as JSON, the line in the audit, counts."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        route = _route(request)
+        client_address.set(request.remote or "")
+        begun = audit.begin(_kind(route), request.remote or "") if audit and request.method == "POST" else None
+        decision = (FAILED, "hung_up")
+        try:
+            if request.path.startswith("/v1/") and request.remote not in trusted:
+                _count(limit, request.remote or "")
+            response = await handler(request)
+            decision = (GRANTED, "")
+        except Exception as error:
+            refusal = _explained(error, route)
+            response = _refusal(refusal)
+            decision = (FAILED if refusal.status >= UNAVAILABLE else REFUSED, refusal.code)
+        finally:
+            if audit and begun:
+                audit.end(begun, *decision)
+        service.metrics.requests.labels(route, str(response.status)).inc()
+        return response
+
+    return guard
 
 
 def json_response(value: Any, status: int = 200) -> web.Response:
