@@ -98,9 +98,11 @@ async def way_of(terminal: Terminal, name: str, who: str | None) -> Way:
 
 
 def _wallet(terminal: Terminal) -> Way:
+    from eth_account.messages import encode_typed_data
+
+    from keyquorum.auth import wallet_key
     from keyquorum.auth.network import from_checksum
     from keyquorum.client.errors import Misconfigured
-    from keyquorum.client.session import DEFAULT_DOMAIN, sign_statement
 
     account = terminal.client.account
     if account is None:
@@ -110,10 +112,21 @@ def _wallet(terminal: Terminal) -> Way:
             hint="put its key into account.key, give --account-file, or log in another way",
         )
 
-    async def prove(statement: Statement) -> dict[str, str]:
-        return await asyncio.to_thread(sign_statement, account, statement, DEFAULT_DOMAIN)
+    address = from_checksum(account.address)
 
-    return Way("siwe", prove, from_checksum(account.address))
+    async def prove(statement: Statement) -> dict[str, object]:
+        # Not SIWE: there is no page here whose domain it could name, and each network accepts domains of its own.
+        issued_at = int(time.time())
+        data = wallet_key.build_typed_data(statement, address, issued_at)
+        signature = bytes(account.sign_message(encode_typed_data(full_message=data)).signature)
+        return {
+            "form": "eip712",
+            "address": account.address,
+            "signature": "0x" + signature.hex(),
+            "issued_at": issued_at,
+        }
+
+    return Way("wallet-key", prove, address)
 
 
 def _ledger(terminal: Terminal) -> Way:
