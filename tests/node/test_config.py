@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.method import methods
+from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.node import auth_settings, config
 from keyquorum.node.config import ConfigError, NodeConfig, dump_default, load
 
@@ -189,3 +192,19 @@ def test_whom_a_node_may_ask_are_the_hosts_in_the_settings() -> None:
         ("https", "wallet.example", 443), ("https", "discord.com", 443), ("https", "issuer.example", 443),
     }  # fmt: skip
     assert auth_settings.origins({}) == frozenset()
+
+
+def test_the_operators_document_shows_every_setting_of_every_login_method(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
+    shown = next(block for block in re.findall(r"```toml\n(.*?)```", document, re.DOTALL) if "[auth.passkey]" in block)
+    assert shown.count('"0x0') == 3
+    keys = [SessionPrivateKey.generate(SeededRng(name)).public for name in ("one", "two", "three")]
+    points = iter(f"0x{2 + key.y[-1] % 2:02x}{key.x.hex()}" for key in keys)
+    text = re.sub(r'"0x0[23]\.\.\."', lambda _: f'"{next(points)}"', shown)
+    found = tomllib.loads(text)["auth"]
+    settings = auth_settings.parse({name: value for name, value in found.items() if name != "domains"})
+    for name, method in methods().items():
+        if method.settings_type is not None:
+            assert name in settings, name
+            missing = {each.name for each in msgspec.structs.fields(method.settings_type)} - set(found[name])
+            assert not missing, (name, missing)
