@@ -28,7 +28,6 @@ log = structlog.get_logger("keyquorum.api")
 
 BODY_SECONDS = 10.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 
 class Service(Protocol):
@@ -123,7 +122,7 @@ def make_app(
     return app
 
 
-def _guard(service: Service, limit: Buckets, audit: Audit | None, trusted: frozenset[str]) -> Middleware:
+def _guard(service: Service, limit: Buckets, audit: Audit | None, trusted: frozenset[str]) -> Any:
     """Return what stands around every handler: the address's limit, refusals as JSON, the line in the audit, counts."""
 
     @web.middleware
