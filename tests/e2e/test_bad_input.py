@@ -214,7 +214,7 @@ async def test_wrong_methods_paths_and_key_names_are_refused(live: Live) -> None
     for method in ("GET", "PUT", "DELETE", "PATCH", "PROPFIND"):
         for url in places(live, "/v1/sign"):
             assert_refused(method, *await live.ask(method, url))
-    for path in ("/", "/v1", "/v1/nothing", "/v1/sign/x", "/%00", "/..%2f..%2fetc/passwd", "/mesh"):
+    for path in ("/js/nothing", "/v1", "/v1/nothing", "/v1/sign/x", "/%00", "/..%2f..%2fetc/passwd", "/mesh"):
         for url in places(live, path):
             assert_refused(path, *await live.ask("GET", url))
     for name in ("0x", "0x" + "g" * 64, "-1", "0x" + "1" * 65, "9" * 2000, "%00", "0x" + "12" * 32):
