@@ -24,8 +24,10 @@ from session_kit import (
 )
 
 from cluster import Cluster
+from keyquorum import intents
 from keyquorum.auth.revocation import FOREVER
 from keyquorum.node import chain_view
+from keyquorum.node.openapi import document
 
 ALL = (1, 2, 3, 4)
 OK = [""] * 3
@@ -281,8 +283,6 @@ async def test_signatures_are_counted_and_repeats_are_not(cluster: Cluster, fres
 
 async def test_the_same_request_again_is_one_use(cluster: Cluster, fresh: Any) -> None:
     session = await open_session(cluster, cluster.user, uses=2)
-    from keyquorum import intents
-
     body = session.body("sign", intents.message_intent("once"), f"0x{fresh.token_id:064x}")
     answers = [await ask(cluster, "/v1/sign", body) for _ in range(4)]
     assert answers[0] == answers[3]
@@ -337,6 +337,15 @@ async def test_listing_is_for_live_sessions_of_ones_own(cluster: Cluster) -> Non
     assert await listing(session.body("sessions", {}, run=False)) == ["session_revoked"]
 
 
+async def test_the_answers_have_the_form_that_the_document_says(cluster: Cluster) -> None:
+    schemas = document()["components"]["schemas"]
+    session = await open_session(cluster, Account.create())
+    ((_, listed),) = await ask(cluster, "/v1/sessions/list", session.body("sessions", {}, run=False), 1)
+    (_, share), *_ = await revoke(cluster, session, {"session": session.id})
+    for found, name in ((listed, "Sessions"), (listed["sessions"][0], "Session"), (share, "RevocationShare")):
+        assert set(found) == set(schemas[name]["properties"]), name
+
+
 # -- forms ----------------------------------------------------------------------------------------------------------
 
 
@@ -355,8 +364,6 @@ async def test_a_revocation_of_another_form_is_refused(cluster: Cluster, intent:
 
 async def test_a_request_counts_only_where_its_kind_belongs(cluster: Cluster, fresh: Any) -> None:
     session = await open_session(cluster, cluster.user)
-    from keyquorum import intents
-
     signing = session.body("sign", intents.message_intent("x"), f"0x{fresh.token_id:064x}")
     ending = session.body("revoke", {"session": session.id}, f"0x{fresh.token_id:064x}")
     assert codes(await ask(cluster, "/v1/revocations", signing)) == ["bad_kind"] * 3

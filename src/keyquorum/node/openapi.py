@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keyquorum import __version__
+from keyquorum.auth.delegation import MAX_DEPTH
 from keyquorum.auth.method import methods
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import MAX_USES
@@ -16,6 +17,15 @@ _KEY_ID = {"type": "string", "pattern": "^0x[0-9a-f]{64}$"}
 _ADDRESS = {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer"}
+
+
+_PARTY = {"type": "integer", "minimum": 1, "maximum": 65535}
+# What every body has that a session signed.
+_CALLER = {
+    "certificate": _TEXT,
+    "delegations": {"type": "array", "items": _TEXT, "maxItems": MAX_DEPTH},
+    "request": _TEXT,
+}
 
 
 def _object(properties: Schema, optional: tuple[str, ...] = ()) -> Schema:
@@ -32,47 +42,64 @@ def _ref(name: str) -> Schema:
 
 
 def _schemas() -> Schema:
-    party = {"type": "integer", "minimum": 1, "maximum": 65535}
-    run = _object(
-        {
-            "signers": {"type": "array", "items": party, "uniqueItems": True},
-            "attempt": {"type": "integer", "minimum": 0, "maximum": 7},
-        }
-    )
-    share = _object({"party": party, "w": _HEX, "u": _HEX, "R": _HEX})
-    error = _object(
-        {"code": _TEXT, "message": _TEXT, "hint": _TEXT, "parties": {"type": "array", "items": party}}, ("parties",)
-    )
-    statement = _object(
-        {
-            "network": _TEXT,
-            "session": _object({"kty": {"const": "EC"}, "crv": {"const": "P-256"}, "x": _TEXT, "y": _TEXT}),
-            "keys": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 32},
-            "scopes": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": max(Scope)}},
-            "expires": _NUMBER,
-            "nonce": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-            "block": _KEY_ID,
-            "uses": {"type": "integer", "minimum": 1, "maximum": MAX_USES},
-        }
-    )
+    return _run_schemas() | _login_schemas() | _session_schemas() | _network_schemas()
+
+
+def _run_schemas() -> Schema:
+    error = {"code": _TEXT, "message": _TEXT, "hint": _TEXT, "parties": {"type": "array", "items": _PARTY}}
+    return {
+        "Run": _object(
+            {
+                "signers": {"type": "array", "items": _PARTY, "uniqueItems": True},
+                "attempt": {"type": "integer", "minimum": 0, "maximum": 7},
+            }
+        ),
+        "Share": _object({"party": _PARTY, "w": _HEX, "u": _HEX, "R": _HEX}),
+        "Error": _object({"error": _object(error, ("parties",))}),
+        "SignRequest": _object(_CALLER | {"run": _ref("Run")}, ("delegations",)),
+        "SignatureShare": _object({"share": _ref("Share"), "digest": _HEX, "summary": _TEXT}),
+    }
+
+
+def _login_schemas() -> Schema:
     known = methods()
-    login = _object(
-        {
-            "statement": _ref("Statement"),
-            "method": {"enum": sorted(known)},
-            "proof": {"anyOf": [dict(method.proof_schema) for method in known.values()]},
-            "certificate": _TEXT,
-            "run": _ref("Run"),
-        },
-        ("certificate",),
-    )
-    caller = {"certificate": _TEXT, "delegations": {"type": "array", "items": _TEXT, "maxItems": 3}, "request": _TEXT}
-    running = _object(caller | {"run": _ref("Run")}, ("delegations",))
-    identity = _object({"type": _NUMBER, "id": _HEX})
+    login = {
+        "statement": _ref("Statement"),
+        "method": {"enum": sorted(known)},
+        "proof": {"anyOf": [dict(method.proof_schema) for method in known.values()]},
+        "certificate": _TEXT,
+        "run": _ref("Run"),
+    }
+    commitment = {
+        "method": {"enum": sorted(name for name, method in known.items() if getattr(method, "bearer", False))},
+        "statement": _ref("Statement"),
+        "token_digest": _KEY_ID,
+        "binding": _KEY_ID,
+    }
+    statement = {
+        "network": _TEXT,
+        "session": _object({"kty": {"const": "EC"}, "crv": {"const": "P-256"}, "x": _TEXT, "y": _TEXT}),
+        "keys": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 32},
+        "scopes": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": max(Scope)}},
+        "expires": _NUMBER,
+        "nonce": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "block": _KEY_ID,
+        "uses": {"type": "integer", "minimum": 1, "maximum": MAX_USES},
+    }
+    return {
+        "Statement": _object(statement),
+        "Login": _object(login, ("certificate",)),
+        "LoginShare": _object({"share": _ref("Share"), "digest": _HEX, "certificate_input": _TEXT}),
+        "Commitment": _object(commitment),
+        "Receipt": _object({"receipt": _object({"party": _PARTY, "issued_at": _NUMBER, "signature": _HEX})}),
+    }
+
+
+def _session_schemas() -> Schema:
     session = {
         "id": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "session": _TEXT,
-        "methods": {"type": "array", "items": identity},
+        "methods": {"type": "array", "items": _object({"type": _NUMBER, "id": _HEX})},
         "keys": {"type": "array", "items": _TEXT},
         "scopes": {"type": "array", "items": _NUMBER},
         "uses": _NUMBER,
@@ -81,24 +108,18 @@ def _schemas() -> Schema:
         "expires": _NUMBER,
         "revoked": {"type": "boolean"},
     }
-    commitment = {"method": {"enum": sorted(known)}, "statement": _ref("Statement")}
-    commitment |= {"token_digest": _KEY_ID, "binding": _KEY_ID}
-    node = _object({"party": party, "url": _TEXT, "live": {"type": "boolean"}})
     return {
-        "Run": run,
-        "Share": share,
-        "Error": _object({"error": error}),
-        "Statement": statement,
-        "Login": login,
-        "LoginShare": _object({"share": _ref("Share"), "digest": _HEX, "certificate_input": _TEXT}),
-        "SignRequest": running,
-        "RevocationRequest": running,
+        "SessionsRequest": _object(_CALLER, ("delegations",)),
+        "Session": _object(session),
+        "Sessions": _object({"sessions": {"type": "array", "items": _ref("Session")}}),
+        "RevocationRequest": _object(_CALLER | {"run": _ref("Run")}, ("delegations",)),
         "RevocationShare": _object({"share": _ref("Share"), "digest": _HEX, "what": _KEY_ID, "before": _NUMBER}),
-        "SessionsRequest": _object(caller, ("delegations",)),
-        "Sessions": _object({"sessions": {"type": "array", "items": _object(session)}}),
-        "Commitment": _object(commitment),
-        "Receipt": _object({"receipt": _object({"party": party, "issued_at": _NUMBER, "signature": _HEX})}),
-        "SignatureShare": _object({"share": _ref("Share"), "digest": _HEX, "summary": _TEXT}),
+    }
+
+
+def _network_schemas() -> Schema:
+    node = _object({"party": _PARTY, "url": _TEXT, "live": {"type": "boolean"}})
+    return {
         "Network": _object(
             {
                 "network": _TEXT,
@@ -106,7 +127,7 @@ def _schemas() -> Schema:
                 "contracts": {"type": "object", "additionalProperties": _ADDRESS},
                 "epoch": _NUMBER,
                 "threshold": _NUMBER,
-                "party": party,
+                "party": _PARTY,
                 "nodes": {"type": "array", "items": node},
                 "network_key": {"oneOf": [_HEX, {"type": "null"}]},
                 "methods": {"type": "array", "items": _TEXT},
