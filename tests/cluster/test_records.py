@@ -125,6 +125,20 @@ async def post_anything(cluster: Cluster, path: str, body: Any) -> None:
         assert 400 <= response.status < 500
 
 
+async def test_a_session_over_its_quota_costs_a_node_no_more_than_a_look(cluster: Cluster, key: Any) -> None:
+    """Before the request's own signature is looked at: it is not even a request here."""
+    async with cluster.client() as client:
+        session = await client.login()
+    body = {"certificate": session.certificate, "request": "a.b.c", "run": {"signers": [1, 2, 3], "attempt": 0}}
+    assert (await cluster.post(1, "/v1/sign", body))[0] in (400, 401)
+    certificate = await cluster.nodes[1].signing._access.certificate(session.certificate, int(time.time()))
+    cluster.nodes[1].signing._quotas._runs["session"].take(certificate.counted[0][0], 1e9)
+    status, answer = await cluster.post(1, "/v1/sign", body)
+    assert (status, answer["error"]["code"]) == (429, "quota_exceeded")
+    forged = body | {"certificate": session.certificate[:-4] + "AAAA"}
+    assert (await cluster.post(1, "/v1/sign", forged))[0] in (400, 401)
+
+
 # -- the identity secret ----------------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,17 @@ def test_a_new_session_of_the_same_identity_gets_no_new_allowance() -> None:
     assert sum(clocked.admitted(1, f"session {k}", f"key {k}") for k in range(50)) == ALLOWANCE
 
 
+def test_a_look_refuses_what_would_be_refused_and_takes_nothing() -> None:
+    clocked = Clocked(session=1, key=1000, burst_seconds=5)
+    for _ in range(100):
+        clocked.quotas.check("s")
+    assert clocked.admitted(9) == 5
+    with pytest.raises(ApiError) as refused:
+        clocked.quotas.check("s")
+    assert (refused.value.code, refused.value.retry_after) == ("quota_exceeded", 1)
+    clocked.quotas.check("another")
+
+
 # -- the pools' reserve -----------------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,15 @@ class Quotas:
             self._runs[kind].take(name)
         _tenants.set(tenants)
 
+    def check(self, session: str) -> None:
+        """Refuse what `admit` would refuse for this session, at the cost of a look; counts nothing.
+
+        For requests that are not checked yet: most of a flood needs no more work than this. Whoever shows the
+        certificate of another learns from it that the other's quota is used up, and uses nothing of it.
+        """
+        if wait := self._runs["session"].wait(session):
+            self._refuse("quota_exceeded", f"{_SHARES['session']} has used up its quota at this node", wait)
+
     def may_use_reserve(self) -> bool:
         """Take one run from the allowances of who is behind the present run; False when one of them has none left."""
         return self._take_allowance(_tenants.get())

@@ -104,6 +104,7 @@ class Signing:
         found = fields(loads(body, max_body), CALLER | {"run": dict}, MAY_HAVE)
         choice = self.check_choice(RunChoice.parse(found["run"]))
         now = int(time.time())
+        self._quotas.check((await self._access.certificate(found["certificate"], now)).counted[0][0])
         certificate, request = await self._access.read(found, SIGN, now)
         intent = read_intent(request.intent, None)
         note(summary=intent.summary)
