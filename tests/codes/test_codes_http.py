@@ -191,3 +191,14 @@ def test_a_client_is_its_connection_or_what_a_trusted_proxy_saw(
     headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
     request = make_mocked_request("POST", "/v1/codes", headers=headers).clone(remote=remote)
     assert client_of(request, proxies) == client
+
+
+def test_the_spec_explains_every_error_code_of_the_service() -> None:
+    import re
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    source = "".join(path.read_text() for path in (root / "src/keyquorum/codes").glob("*.py"))
+    raised = set(re.findall(r'(?:AuthError|malformed)\(\s*"([a-z_]+)"', source)) | {"internal"}
+    listed = set(re.findall(r"^\| `([a-z_]+)` \| [0-9]{3} \|", (root / "spec/codes.md").read_text(), re.MULTILINE))
+    assert raised == listed

@@ -206,13 +206,19 @@ async def test_a_restart_forgets_challenges_but_no_wrong_code(make_desk: Callabl
     assert first.service.keys.public_key == again.service.keys.public_key
 
 
-async def test_the_owner_of_a_locked_address_is_told_in_the_mailbox_once(make_desk: Callable[..., Desk]) -> None:
+async def test_the_owner_of_a_locked_address_is_told_in_the_mailbox_once_a_day(
+    make_desk: Callable[..., Desk],
+) -> None:
     desk = make_desk(per_address_hour=1000)
-    await lock(desk)
-    desk.now += 3600
-    await lock(desk)
+    for hours in (0, 12, 12):  # ten within the first twelve hours; at 24 the first five are forgotten, and five follow
+        desk.now += hours * 3600
+        key = session(f"after {desk.now}")
+        asked = await desk.ask(statement_for(key, expires=desk.now + 3600))
+        for step in range(1, 6):
+            await guess(desk, key, asked["id"], f"{step:08}")
+        await desk.settled()
     told = [message for _, message in desk.mail.sent if "10 wrong codes" in message.text]
-    assert len(told) == 1
+    assert desk.count("answers", outcome="wrong") == 15 and len(told) == 1
 
 
 async def test_a_code_ends_after_ten_minutes(desk: Desk) -> None:
