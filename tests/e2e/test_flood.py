@@ -93,6 +93,7 @@ async def test_a_flood_is_the_floods_own_problem(
     ratio = p99(during) / p99(before)
     print(f"\nflood: {flood.asked} requests in {duration:g} s, answers {dict(flood.answers)}")
     print(f"the other tenant: p99 {p99(before) * 1e3:.1f} ms before, {p99(during) * 1e3:.1f} ms during: x {ratio:.2f}")
+    print(f"slowest during, ms: {[round(s * 1e3) for s in sorted(during)[-8:]]}")
     assert len(before) > 5
     assert len(during) > 5
     granted = QUOTA * (BURST_SECONDS + duration + 5.0)
