@@ -32,6 +32,7 @@ from keyquorum.codes.service import CodeService, Line
 NOW = 1_800_000_000
 NETWORK = network_id(31337, bytes(range(20)))
 MAIL = "ada@example.org"
+NUMBER = "+4915123456789"
 CODE = re.compile(r"\b([0-9]{4}) ([0-9]{4})\b")
 
 
@@ -142,6 +143,24 @@ class Desk:
 
     def count(self, metric: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(f"keyquorum_codes_{metric}_total", labels) or 0.0
+
+
+async def guess(desk: Desk, key: Any, name: str, code: str) -> str:
+    try:
+        await desk.give(key, name, code)
+    except AuthError as error:
+        return error.code
+    return "accepted"
+
+
+async def lock(desk: Desk) -> None:
+    """Type ten wrong codes for Ada's address."""
+    for round_ in range(2):
+        key = session(f"lock {round_}")
+        asked = await desk.ask(statement_for(key, expires=desk.now + 3600))
+        for step in range(1, 6):
+            await guess(desk, key, asked["id"], f"{step:08}")
+    await desk.settled()
 
 
 @pytest.fixture

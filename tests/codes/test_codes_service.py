@@ -9,17 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 
-from codes.code_world import MAIL, NETWORK, NOW, Desk, other_code, session, statement_for
+from codes.code_world import MAIL, NETWORK, NOW, NUMBER, Desk, guess, lock, other_code, session, statement_for
 from keyquorum.auth.code_assertion import CodeSettings, Issuer, fingerprint, make_answer, read_assertion
 from keyquorum.auth.email_code import METHOD as EMAIL
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context
-from keyquorum.codes.drivers import ProviderDown, Undeliverable
+from keyquorum.codes.drivers import Undeliverable
 
 ADA, THIEF = session("ada"), session("thief")
-NUMBER = "+4915123456789"
 
 
 async def test_a_code_that_comes_back_is_signed_for_exactly_this_login(desk: Desk) -> None:
@@ -91,14 +89,6 @@ async def test_a_statement_of_another_network_or_time_is_refused(desk: Desk, ref
 # ---- guessing (T45) ---------------------------------------------------------------------------------------------
 
 
-async def guess(desk: Desk, key: Any, name: str, code: str) -> str:
-    try:
-        await desk.give(key, name, code)
-    except AuthError as error:
-        return error.code
-    return "accepted"
-
-
 async def test_five_tries_and_the_right_code_is_refused_too(desk: Desk) -> None:
     asked = await desk.ask(statement_for(ADA))
     right = desk.last_code()
@@ -162,16 +152,6 @@ async def test_a_lock_ends_a_day_after_the_wrong_codes(make_desk: Callable[..., 
     desk.now += 24 * 3600
     asked = await desk.ask(statement_for(ADA, expires=desk.now + 3600))
     assert await guess(desk, ADA, asked["id"], desk.last_code()) == "accepted"
-
-
-async def lock(desk: Desk) -> None:
-    """Type ten wrong codes for Ada's address."""
-    for round_ in range(2):
-        key = session(f"lock {round_}")
-        asked = await desk.ask(statement_for(key, expires=desk.now + 3600))
-        for step in range(1, 6):
-            await guess(desk, key, asked["id"], f"{step:08}")
-    await desk.settled()
 
 
 async def test_a_code_sent_before_the_lock_is_refused_after_it(make_desk: Callable[..., Desk]) -> None:
@@ -384,135 +364,3 @@ async def test_a_code_that_was_not_sent_can_not_be_guessed_right(
     assert await guess(desk, ADA, first["id"], "12345678") == "accepted"
     second = await desk.ask(statement_for(ADA))
     assert len(desk.mail.sent) == 1 and await guess(desk, ADA, second["id"], "12345678") == "code_refused"
-
-
-# ---- what sending costs -----------------------------------------------------------------------------------------
-
-
-async def test_an_address_gets_so_many_codes_an_hour_and_the_last_says_so(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(per_address_hour=3, per_address_day=5)
-    for _ in range(6):
-        await desk.ask(statement_for(ADA))
-    assert ["last code" in message.text for _, message in desk.mail.sent] == [False, False, True]
-    await desk.ask(statement_for(ADA), address="eve@example.org")
-    assert len(desk.mail.sent) == 4
-    desk.now += 3600
-    for _ in range(6):
-        await desk.ask(statement_for(ADA, expires=desk.now + 60))
-    assert len(desk.mail.sent) == 6
-    desk.now += 3600
-    await desk.ask(statement_for(ADA, expires=desk.now + 60))
-    assert len(desk.mail.sent) == 6  # five a day
-    assert desk.count("messages", channel="email", outcome="suppressed") == 8
-
-
-async def test_a_client_may_ask_so_often_whatever_the_addresses(
-    make_desk: Callable[..., Desk], refused: Callable[..., Any]
-) -> None:
-    desk = make_desk(per_client_hour=3)
-    for number in range(3):
-        await desk.ask(statement_for(ADA), address=f"a{number}@example.org")
-    with refused("too_many_requests", 429):
-        await desk.ask(statement_for(ADA), address="a9@example.org")
-    await desk.ask(statement_for(ADA), address="a9@example.org", client="203.0.113.9")
-    desk.now += 3600
-    await desk.ask(statement_for(ADA, expires=desk.now + 60), address="a9@example.org")
-
-
-async def test_nobody_earns_by_messages_to_a_rented_range_of_numbers(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(per_range_day=4)
-    for number in range(10):
-        await desk.ask(
-            statement_for(ADA), address=f"+49151234560{number:02}", channel="sms", client=f"192.0.2.{number}"
-        )
-    assert len(desk.sms.sent) == 4
-    await desk.ask(statement_for(ADA), address="+4915123999999", channel="sms")
-    assert len(desk.sms.sent) == 5
-
-
-async def test_a_days_budget_is_a_plain_refusal(make_desk: Callable[..., Desk], refused: Callable[..., Any]) -> None:
-    desk = make_desk(per_day=2)
-    for number in range(2):
-        await desk.ask(statement_for(ADA), address=f"a{number}@example.org")
-    with refused("sending_limit", 503):
-        await desk.ask(statement_for(ADA), address="a9@example.org")
-    assert desk.mail.opened == desk.mail.closed == 3
-
-
-async def test_open_challenges_are_bounded_and_run_out(
-    make_desk: Callable[..., Desk], refused: Callable[..., Any]
-) -> None:
-    desk = make_desk(open_challenges=3, per_address_hour=1000)
-    for _ in range(3):
-        await desk.ask(statement_for(ADA))
-    with refused("busy", 503):
-        await desk.ask(statement_for(ADA))
-    desk.now += 600
-    await desk.ask(statement_for(ADA))
-
-
-async def test_what_is_being_sent_is_bounded_also_while_it_is_asked_for(
-    make_desk: Callable[..., Desk], refused: Callable[..., Any]
-) -> None:
-    desk = make_desk(sending=2)
-    hold = asyncio.Event()
-
-    async def stuck() -> Any:
-        await hold.wait()
-        return desk.mail
-
-    desk.mail.open = stuck  # type: ignore[method-assign]
-    asking = [asyncio.create_task(desk.ask(statement_for(ADA), address=f"a{i}@example.org")) for i in range(2)]
-    await asyncio.sleep(0)
-    with refused("busy", 503):
-        await desk.ask(statement_for(ADA), address="a9@example.org")
-    hold.set()
-    await asyncio.gather(*asking)
-
-
-# ---- providers and logs -----------------------------------------------------------------------------------------
-
-
-async def test_a_provider_that_is_down_is_named(desk: Desk, refused: Callable[..., Any]) -> None:
-    desk.mail.open_trouble = ProviderDown("mail.example:587", "it does not answer in time")
-    with pytest.raises(AuthError, match=r"mail\.example:587, which sends") as caught:
-        await desk.ask(statement_for(ADA))
-    assert (caught.value.code, caught.value.status) == ("provider_unavailable", 503)
-    assert desk.count("messages", channel="email", outcome="provider_down") == 1
-    # Others are not affected, and the address lost nothing.
-    await desk.ask(statement_for(ADA), address=NUMBER, channel="sms")
-    desk.mail.open_trouble = None
-    await desk.ask(statement_for(ADA))
-    assert len(desk.mail.sent) == 1
-
-
-@pytest.mark.parametrize(
-    ("trouble", "outcome"),
-    [
-        (Undeliverable("550"), "undeliverable"),
-        (ProviderDown("mail.example", "status 451"), "provider_down"),
-        (RuntimeError(MAIL), "failed"),
-    ],
-)
-async def test_trouble_after_the_reply_is_counted(desk: Desk, trouble: Exception, outcome: str) -> None:
-    desk.mail.send_trouble = trouble
-    await desk.ask(statement_for(ADA))
-    assert desk.count("messages", channel="email", outcome=outcome) == 1 and desk.mail.closed == 1
-
-
-async def test_no_address_and_no_code_is_in_log_metrics_or_database(make_desk: Callable[..., Desk]) -> None:
-    desk = make_desk(per_address_hour=1000)
-    with structlog.testing.capture_logs() as logs:
-        asked = await desk.ask(statement_for(ADA))
-        codes = [desk.last_code()]
-        await desk.give(ADA, asked["id"], codes[0])
-        await lock(desk)
-        desk.mail.send_trouble = RuntimeError(f"550 {MAIL} {codes[0]}")
-        await desk.ask(statement_for(ADA), address="new@example.org")
-    codes += [text for _, message in desk.mail.sent for text in message.text.split() if text.isdigit()]
-    kept = repr(logs) + desk.metrics.text().decode()
-    kept += b"".join(path.read_bytes() for path in desk.folder.glob("counters*")).decode("latin-1")
-    assert logs and not [secret for secret in (MAIL, "example.org", "ada", codes[0]) if secret in kept]
-    kept_in_memory = repr(desk.service._open._open)
-    assert MAIL not in kept_in_memory and codes[0] not in kept_in_memory
-    assert codes[0] not in repr(desk.mail.sent[0][1])

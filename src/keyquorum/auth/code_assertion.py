@@ -210,14 +210,7 @@ async def prove_address(
 
     `proof` is `{"address", "assertions"}`. The time is the latest at which an issuer signed.
     """
-    settings = context.settings
-    if not isinstance(settings, CodeSettings):
-        raise AuthError(
-            "not_configured",
-            f"this node knows no code services for {channel}",
-            f"use another method, or ask the operator for the section [auth.{channel}]",
-            UNAVAILABLE,
-        )
+    settings = _settings_in(context, channel)
     # C.1
     fields = read(proof, _PROOF, "the proof")
     address = fields["address"]
@@ -239,6 +232,17 @@ async def prove_address(
         raise AuthError("session_too_long", "from the last code to the expiry it is more than 24 hours", "ask for less")
     # C.7
     return Proven(type_number, context.conceal(type_number, address.encode()), issued_at)
+
+
+def _settings_in(context: Context, channel: Channel) -> CodeSettings:
+    if not isinstance(context.settings, CodeSettings):
+        raise AuthError(
+            "not_configured",
+            f"this node knows no code services for {channel}",
+            f"use another method, or ask the operator for the section [auth.{channel}]",
+            UNAVAILABLE,
+        )
+    return context.settings
 
 
 def _too_few(settings: CodeSettings) -> AuthError:
