@@ -71,16 +71,10 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float, failed_login
         return json_response(answer, 200 if status.ready else UNAVAILABLE)
 
     app = web.Application(middlewares=[manners(metrics, per_second, failed_logins)], client_max_size=MAX_BODY)
+    app.add_routes(_posts(gateway))
     app.add_routes(
         [
-            web.post("/v1/sign", _posting(gateway.sign)),
-            web.post("/v1/sessions", _posting(gateway.open_session)),
-            web.post("/v1/sessions/list", _posting(gateway.list_sessions)),
-            web.post("/v1/revocations", _posting_for(gateway.revoke)),
-            web.post("/v1/commitments", _posting(gateway.commit)),
-            web.post("/v1/keys", _posting_for(gateway.mint)),
             web.get("/v1/keys/{id}", key),
-            web.post("/v1/permissions", _posting_for(gateway.change_permissions)),
             web.get("/v1/passkeys/{id}", passkey),
             web.get("/v1/login", _page(lambda: json_response(gateway.login_options()))),
             web.get("/v1/network", network),
@@ -93,6 +87,18 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float, failed_login
     )
     app.add_routes(page.routes(page.connections(gateway.network_file(), gateway.login_options())))
     return app
+
+
+def _posts(gateway: Gateway) -> list[web.RouteDef]:
+    return [
+        web.post("/v1/sign", _posting(gateway.sign)),
+        web.post("/v1/sessions", _posting(gateway.open_session)),
+        web.post("/v1/sessions/list", _posting(gateway.list_sessions)),
+        web.post("/v1/revocations", _posting_for(gateway.revoke)),
+        web.post("/v1/commitments", _posting(gateway.commit)),
+        web.post("/v1/keys", _posting_for(gateway.mint)),
+        web.post("/v1/permissions", _posting_for(gateway.change_permissions)),
+    ]
 
 
 class Server:

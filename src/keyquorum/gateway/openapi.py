@@ -28,11 +28,15 @@ def _content(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer if "oneOf" in answer else _object(answer)
+
+
 def _operation(summary: str, answer: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
     failed = {"description": "an error"} | _content(_object({"error": _object(ERROR)}))
     operation: dict[str, Any] = {
         "summary": summary,
-        "responses": {"200": {"description": "done"} | _content(_object(answer)), "4XX": failed, "503": failed},
+        "responses": {"200": {"description": "done"} | _content(_whole(answer)), "4XX": failed, "503": failed},
     }
     return operation | ({"requestBody": {"required": True} | _content(body)} if body else {})
 
@@ -61,6 +65,7 @@ def _posts(form: dict[str, dict[str, Any]]) -> dict[str, Any]:
     signature = _object({"r": HEX, "s": HEX, "v": NUMBER, "compact": HEX})
     signed = {"signature": signature, "summary": TEXT, "digest": HEX, "public_key": HEX}
     key = {"token_id": HEX, "public_key": HEX, "address": HEX, "transaction": {"type": ["string", "null"]}}
+    login_key = _object(key | {"relay": HEX, "minted": {"type": "boolean"}})
     revoked = {"what": HEX, "before": TEXT, "signature": HEX, "transaction": HEX}
     receipts = {"receipts": {"type": "array"}, "missing": {"type": "object"}}
     sessions = {"sessions": {"type": "array", "items": _object(SESSION)}}
@@ -75,7 +80,10 @@ def _posts(form: dict[str, dict[str, Any]]) -> dict[str, Any]:
         ),
         "/v1/commitments": _operation("every node's receipt for a bearer token", receipts, form["commitment"]),
         "/v1/sign": _operation("sign what a session key asked for (kind sign)", signed, form["request"]),
-        "/v1/keys": _operation("the key of a login (kind mint), or the next key to an owner", key, form["mint"]),
+        "/v1/keys": _operation(
+            "the key of a login (kind mint), or the next key to an owner", {"oneOf": [login_key, _object(key)]},
+            form["mint"],
+        ),
         "/v1/permissions": _operation(
             "change who may use a key, as its owner signed it; the gateway pays", {"transaction": HEX}, form["call"]
         ),
