@@ -141,12 +141,12 @@ async def test_wrong_codes_outlive_a_restart(services: list[Process], mailboxes:
             with pytest.raises(Refused):
                 await answer(asked, ADA, {one.name: f"{step:08}"})
     mails = await mailboxes.wait_for(3)
-    assert "10 wrong codes" in mails[-1][1].get_content()
+    assert [mail for _, mail in mails if "10 wrong codes" in mail.get_content()]
     await one.stop()
     await one.start()
     asked = await request_codes([one.url, services[1].url], "email", MAIL, statement_for(ADA, now()))
     mails = await mailboxes.wait_for(4)
-    assert len(mails) == 4 and "mail-b" in mails[-1][1]["From"]
+    assert len(mails) == 4 and [mail for _, mail in mails if "mail-b" in mail["From"]]
     with pytest.raises(Refused, match="mail-a"):
         await answer(asked, ADA, {"mail-a": "12345678"})
 
