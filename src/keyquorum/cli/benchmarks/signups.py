@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ async def measure(
         progress(f"{per_second:g} people a second for {seconds:g} s")
         await _pool(client, KEYS_READY)
         times, failures, took = await _steady(network, per_second, seconds)
+    if failures:
+        progress(f"failed: {dict(failures)}")
     ordered = sorted(times) or [float("inf")]
     return Arrivals(
         login_p50=median(logins),
@@ -66,7 +69,7 @@ async def measure(
         address_p95=sorted(addresses)[int(len(addresses) * 0.95)],
         rate=len(times) / took,
         loaded_p95=ordered[int(len(ordered) * 0.95)],
-        failures=failures,
+        failures=failures.total(),
     )
 
 
@@ -120,18 +123,17 @@ def _verification(client: AsyncClient, session: Session) -> float:
     return (time.process_time() - began) / CHECKS
 
 
-async def _steady(network: LocalNetwork, per_second: float, seconds: float) -> tuple[list[float], int, float]:
-    """Return the seconds from verified login to address of each sign-up, how many failed, and how long all took.
+async def _steady(network: LocalNetwork, per_second: float, seconds: float) -> tuple[list[float], Counter[str], float]:
+    """Return the seconds from verified login to address of each sign-up, why others failed, and how long all took.
 
     People arrive at a fixed rate, however long the others take: a network that is too slow shows in every figure.
     """
     clients = [await network.client(account=None, through_gateway=True).__aenter__() for _ in range(CLIENTS)]
     people = [_person() for _ in range(int(per_second * seconds))]
     times: list[float] = []
-    failures = 0
+    failures: Counter[str] = Counter()
 
     async def arrive(at: float, number: int) -> None:
-        nonlocal failures
         await asyncio.sleep(max(0.0, at - time.perf_counter()))
         client = clients[number % CLIENTS]
         try:
@@ -140,8 +142,8 @@ async def _steady(network: LocalNetwork, per_second: float, seconds: float) -> t
             client.use_session(session)
             await client.sign_up()
             times.append(time.perf_counter() - start)
-        except KeyquorumError:
-            failures += 1
+        except KeyquorumError as error:
+            failures[error.code] += 1
 
     try:
         began = time.perf_counter()
