@@ -182,3 +182,18 @@ async def seen_by_all(cluster: Cluster) -> None:
     for node in cluster.nodes.values():
         while (await node._view.refresh()).newest < newest:
             pass
+
+
+def runs_of(cluster: Cluster, *protocols: str) -> int:
+    """How many runs of these kinds the nodes have made: what is refused makes none, and so spends nothing.
+
+    Not the stock of correlations, which the making of new keys takes from as well.
+    """
+    samples = [
+        sample
+        for node in cluster.nodes.values()
+        for metric in node.metrics.runs.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.labels["protocol"] in (protocols or ("sign", "session", "revoke"))
+    ]
+    return int(sum(sample.value for sample in samples))

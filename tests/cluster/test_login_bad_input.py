@@ -13,11 +13,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from eth_account import Account
-from session_kit import SIGNERS, Opened, new_key, new_statement, open_session
+from session_kit import SIGNERS, Opened, new_key, new_statement, open_session, runs_of
 
 from cluster import Cluster
 from keyquorum.auth import jws
 from keyquorum.auth.commitment import Commitment
+
+pytestmark = pytest.mark.usefixtures("refusals_uncounted")
 
 PATHS = ("/v1/sessions", "/v1/sessions/list", "/v1/revocations", "/v1/commitments")
 RUN = {"signers": list(SIGNERS), "attempt": 0}
@@ -52,13 +54,12 @@ async def http(cluster: Cluster) -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest_asyncio.fixture(loop_scope="session", autouse=True)
 async def nothing_spent(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Neither a correlation nor a row; and nobody is locked out for failing here."""
+    """Neither a run nor a row; and nobody is locked out for failing here."""
     for node in cluster.nodes.values():
         monkeypatch.setattr(node.sessions._quotas, "check_login", lambda claim: None)
-    await cluster.quiet()
-    stock, rows = cluster.stock(), [node.commitments._store._counts[0] for node in cluster.nodes.values()]
+    runs, rows = runs_of(cluster), [node.commitments._store._counts[0] for node in cluster.nodes.values()]
     yield
-    assert cluster.stock() == stock
+    assert runs_of(cluster) == runs
     assert [node.commitments._store._counts[0] for node in cluster.nodes.values()] == rows
 
 

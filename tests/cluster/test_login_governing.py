@@ -24,6 +24,8 @@ from keyquorum.client.permissions import TYPES
 from keyquorum.client.shares import Share, combine_shares
 from keyquorum.node import chain_view
 
+pytestmark = pytest.mark.usefixtures("refusals_uncounted")
+
 OK = [""] * 3
 REFUSED = ["not_permitted"] * 3
 

@@ -19,6 +19,7 @@ from session_kit import (
     open_session,
     prove,
     revoke,
+    runs_of,
     seen_by_all,
     sign_with,
 )
@@ -28,6 +29,8 @@ from keyquorum import intents
 from keyquorum.auth.revocation import FOREVER
 from keyquorum.node import chain_view
 from keyquorum.node.openapi import document
+
+pytestmark = pytest.mark.usefixtures("refusals_uncounted")
 
 ALL = (1, 2, 3, 4)
 OK = [""] * 3
@@ -275,10 +278,9 @@ async def test_signatures_are_counted_and_repeats_are_not(cluster: Cluster, fres
     assert codes(await sign_with(cluster, lent, fresh.token_id)) == ["used_up"] * 3
     assert codes(await sign_with(cluster, session, fresh.token_id)) == OK
     assert codes(await sign_with(cluster, session, fresh.token_id)) == ["used_up"] * 3
-    await cluster.quiet()
-    before = cluster.stock()
+    before = runs_of(cluster)
     assert codes(await sign_with(cluster, session.lend(uses=1), fresh.token_id)) == ["used_up"] * 3
-    assert cluster.stock() == before
+    assert runs_of(cluster) == before
 
 
 async def test_the_same_request_again_is_one_use(cluster: Cluster, fresh: Any) -> None:
@@ -355,11 +357,10 @@ async def test_the_answers_have_the_form_that_the_document_says(cluster: Cluster
 ])  # fmt: skip
 async def test_a_revocation_of_another_form_is_refused(cluster: Cluster, intent: dict[str, Any]) -> None:
     session = await open_session(cluster, cluster.user)
-    await cluster.quiet()
-    before = cluster.stock()
+    before = runs_of(cluster)
     for status, answer in await ask(cluster, "/v1/revocations", session.body("revoke", intent)):
         assert status == 400, answer
-    assert cluster.stock() == before
+    assert runs_of(cluster) == before
 
 
 async def test_a_request_counts_only_where_its_kind_belongs(cluster: Cluster, fresh: Any) -> None:

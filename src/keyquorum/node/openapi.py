@@ -17,8 +17,6 @@ _KEY_ID = {"type": "string", "pattern": "^0x[0-9a-f]{64}$"}
 _ADDRESS = {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer"}
-
-
 _PARTY = {"type": "integer", "minimum": 1, "maximum": 65535}
 # What every body has that a session signed.
 _CALLER = {
