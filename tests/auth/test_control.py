@@ -48,7 +48,7 @@ def permission_call(
     call: str, contract: str = PERMISSIONS, chain_id: int = CHAIN, **message: object
 ) -> dict[str, object]:
     fields = {"tokenId": "uint256", "call": "bytes", "nonce": "uint256", "deadline": "uint256"}
-    fields |= {name: "uint256" for name in message}
+    fields |= dict.fromkeys(message, "uint256")
     domain = {"name": "Keyquorum PKPPermissions", "version": "1", "chainId": chain_id, "verifyingContract": contract}
     kinds = {"name": "string", "version": "string", "chainId": "uint256", "verifyingContract": "address"}
     types = {
