@@ -226,7 +226,6 @@ contract PKPPermissions is PermissionViews, EIP712 {
     function _isSignedBy(address owner, bytes32 digest, bytes calldata signature) private view returns (bool) {
         (address recovered, ECDSA.RecoverError problem,) = ECDSA.tryRecoverCalldata(digest, signature);
         if (problem == ECDSA.RecoverError.NoError && recovered == owner) return true;
-        return owner.code.length != 0
-            && SignatureChecker.isValidERC1271SignatureNowCalldata(owner, digest, signature);
+        return SignatureChecker.isValidERC1271SignatureNowCalldata(owner, digest, signature);
     }
 }

@@ -57,6 +57,7 @@ class Chain(Protocol):
         self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0, gas: int = GAS
     ) -> Receipt: ...
     def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes: ...
+    def delegate(self, account: LocalAccount, to: str) -> None: ...
     def logs(self, address: str) -> list[dict[str, Any]]: ...
     def balance(self, address: str) -> int: ...
     def nonce(self, address: str) -> int: ...
@@ -80,6 +81,23 @@ def sign(account: LocalAccount, nonce: int, to: str | None, data: bytes, value: 
         "maxPriorityFeePerGas": 0,
     }
     return bytes(account.sign_transaction(transaction).raw_transaction)
+
+
+def sign_delegation(account: LocalAccount, nonce: int, to: str, payer_nonce: int, fee: int) -> bytes:
+    """A transaction of the first account that gives `account` the code at `to` (EIP-7702)."""
+    authorization = account.sign_authorization({"chainId": CHAIN_ID, "address": to, "nonce": nonce})
+    transaction = {
+        "chainId": CHAIN_ID,
+        "type": 4,
+        "nonce": payer_nonce,
+        "to": account.address,
+        "value": 0,
+        "gas": 200_000,
+        "maxFeePerGas": fee,
+        "maxPriorityFeePerGas": 0,
+        "authorizationList": [authorization],
+    }
+    return bytes(accounts()[0].sign_transaction(transaction).raw_transaction)
 
 
 class PyEvmChain:
@@ -106,7 +124,13 @@ class PyEvmChain:
         self, to: str | None, data: bytes = b"", account: LocalAccount | None = None, value: int = 0, gas: int = GAS
     ) -> Receipt:
         account = account or accounts()[0]
-        raw = sign(account, self.nonce(account.address), to, data, value, FEE, gas)
+        return self._send(sign(account, self.nonce(account.address), to, data, value, FEE, gas), create=not to)
+
+    def delegate(self, account: LocalAccount, to: str) -> None:
+        payer = self.nonce(accounts()[0].address)
+        self._send(sign_delegation(account, self.nonce(account.address), to, payer, FEE))
+
+    def _send(self, raw: bytes, create: bool = False) -> Receipt:
         transaction = self._chain.get_vm().get_transaction_builder().decode(raw)
         _, receipt, computation = self._chain.apply_transaction(transaction)
         block = self._chain.mine_block().number
@@ -114,7 +138,7 @@ class PyEvmChain:
             raise decode_error(bytes(computation.output))
         logs = [_log(*entry, block, index) for index, entry in enumerate(computation.get_log_entries())]
         self._logs += logs
-        created = None if to else checksum(computation.msg.storage_address)
+        created = checksum(computation.msg.storage_address) if create else None
         return Receipt(receipt.gas_used, created, logs, block)
 
     def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes:
@@ -197,6 +221,12 @@ class RpcChain:
             raise AssertionError("the transaction failed, the same call does not")
         created = checksum(receipt["contractAddress"]) if receipt["contractAddress"] else None
         return Receipt(int(receipt["gasUsed"], 16), created, receipt["logs"], int(receipt["blockNumber"], 16))
+
+    def delegate(self, account: LocalAccount, to: str) -> None:
+        payer = self.nonce(accounts()[0].address)
+        raw = sign_delegation(account, self.nonce(account.address), to, payer, 10 * FEE)
+        name = self._rpc("eth_sendRawTransaction", "0x" + raw.hex())
+        assert int(self._rpc("eth_getTransactionReceipt", name)["status"], 16) == 1
 
     def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes:
         return self._call(to, data, sender or accounts()[0].address, 0, "latest")

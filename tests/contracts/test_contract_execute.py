@@ -272,6 +272,30 @@ def test_the_contract_obeys_itself_in_no_other_way(world, token, reverts):
             world.permissions.send("addPermittedAction", token, b"other", [1], account=stranger)
 
 
+def init_code_calling(target: str, *calls: bytes) -> bytes:
+    """Init code that makes several calls in one transaction and fails if one of them does."""
+    failed = 43 * len(calls) + 1
+    code, data = b"", b""
+    for call in calls:
+        length, at = len(call).to_bytes(2, "big"), (failed + 8 + len(data)).to_bytes(2, "big")
+        code += b"\x61" + length + b"\x61" + at + b"\x5f\x39"
+        code += b"\x5f\x5f\x61" + length + b"\x5f\x5f\x73" + bytes.fromhex(target[2:])
+        code += b"\x5a\xf1\x15\x61" + failed.to_bytes(2, "big") + b"\x57"
+        data += call
+    # The failed call's own error is handed on.
+    return code + b"\x00" + bytes.fromhex("5b3d5f5f3e3d5ffd") + data
+
+
+def test_two_signed_calls_fit_into_one_transaction(world, token, key):
+    calls, first = [], world.permissions.read("nonces", token)
+    for nonce in (first, first + 1):
+        call = world.permissions.encode("addPermittedAction", token, b"cid %d" % nonce, [1])
+        signature = sign(world, key, token, call, nonce)
+        calls.append(world.permissions.encode("execute", token, call, nonce, LATER, signature))
+    world.chain.send(None, init_code_calling(world.permissions.address, *calls), world.other)
+    assert len(world.permissions.read("getPermittedActions", token)) == 2
+
+
 def test_nobody_signs_for_a_key_that_is_not_minted_or_burned(world, token, reverts):
     burned = world.mint()
     world.nft.send("burn", burned, account=world.user)
@@ -307,6 +331,15 @@ def test_a_contract_wallet_signs_by_its_own_rules_and_they_are_asked_at_use(worl
     wallet.send("setOwner", world.third.address, account=world.user)
     with reverts("NotSignedByOwner"):
         send(world, token, call, nonce, LATER, signature)
+
+
+def test_a_key_whose_account_runs_other_code_still_speaks_for_itself(world, token, key, reverts):
+    """EIP-7702: code at the account's address says nothing against the account's own key."""
+    world.chain.delegate(key, world.puppet().address)
+    assert world.chain.code(key.address)[:3] == bytes.fromhex("ef0100")
+    execute(world, key, token, "addPermittedAction", token, b"cid", [1])
+    with reverts("NotSignedByOwner", token):
+        execute(world, world.user, token, "addPermittedAction", token, b"other", [1])
 
 
 def test_a_contract_that_signs_nothing_signs_nothing_here(world, reverts):
