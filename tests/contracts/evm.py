@@ -209,13 +209,7 @@ class RpcChain:
         account = account or accounts()[0]
         fee = 2 * int(self._rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
         raw = sign(account, self.nonce(account.address), to, data, value, fee, gas)
-        name = self._rpc("eth_sendRawTransaction", "0x" + raw.hex())
-        receipt = None
-        for _ in range(500):
-            if receipt := self._rpc("eth_getTransactionReceipt", name):
-                break
-            time.sleep(0.01)
-        assert receipt is not None, "not mined within five seconds"
+        receipt = self._mine(raw)
         if int(receipt["status"], 16) == 0:
             self._call(to, data, account.address, value, receipt["blockNumber"])
             raise AssertionError("the transaction failed, the same call does not")
@@ -225,8 +219,15 @@ class RpcChain:
     def delegate(self, account: LocalAccount, to: str) -> None:
         payer = self.nonce(accounts()[0].address)
         raw = sign_delegation(account, self.nonce(account.address), to, payer, 10 * FEE)
+        assert int(self._mine(raw)["status"], 16) == 1
+
+    def _mine(self, raw: bytes) -> dict[str, Any]:
         name = self._rpc("eth_sendRawTransaction", "0x" + raw.hex())
-        assert int(self._rpc("eth_getTransactionReceipt", name)["status"], 16) == 1
+        for _ in range(500):
+            if receipt := self._rpc("eth_getTransactionReceipt", name):
+                return dict(receipt)
+            time.sleep(0.01)
+        raise AssertionError("not mined within five seconds")
 
     def call(self, to: str | None, data: bytes, sender: str | None = None) -> bytes:
         return self._call(to, data, sender or accounts()[0].address, 0, "latest")
