@@ -69,6 +69,11 @@ def test_a_relayed_call_of_the_permission_contract_needs_the_right_to_manage() -
     assert needed(permission_call("0x12345678", contract=STRANGER)) == (Scope.SIGN_TYPED_DATA,)
 
 
+def test_the_summary_says_what_a_relayed_call_does() -> None:
+    assert read(permission_call(CANCEL_CALL), None).summary.startswith("cancelPendingChange: CHANGES WHO MAY USE A KEY")
+    assert read(permission_call("0x12345678"), None).summary.startswith("CHANGES WHO MAY USE A KEY")
+
+
 def test_cancelling_a_change_needs_no_scope() -> None:
     assert needed(permission_call(CANCEL_CALL)) == ()
 

@@ -121,6 +121,7 @@ async def test_a_wallets_login_is_worth_nothing_for_another_statement(cluster: C
             assert codes([answer])[0] in ("wrong_challenge", "wrong_expiry"), name
     assert tried == 21
     assert runs_of(cluster) == runs
+    await cluster.quiet()
     # Racing ahead did not spoil the user's own login either.
     assert codes(await ask(cluster, "/v1/sessions", login_body(seen, proof))) == [""] * 3
     assert runs_of(cluster) == runs + 3

@@ -171,6 +171,10 @@ PERMISSIONS: list[tuple[str, tuple[Any, ...]]] = [
     ("removePermittedAuthMethodScope(uint256,uint256,bytes,uint256)", (ITEM, 1, b"", 1)),
     ("removePermittedAction(uint256,bytes)", (ITEM, b"")),
     ("removePermittedAddress(uint256,address)", (ITEM, ME)),
+    ("setDelay(uint256,uint256)", (ITEM, 1)),
+    ("announceTransfer(uint256,address)", (ITEM, ME)),
+    ("cancelPendingChange(uint256,uint256)", (ITEM, 1)),
+    ("execute(uint256,bytes,uint256,uint256,bytes)", (ITEM, b"", 1, 1, b"")),
     ("grantAtMint(uint256,(uint256,bytes,bytes)[],uint256[][])", (ITEM, [], [])),
     (
         "batchAddRemoveAuthMethods(uint256,uint256[],bytes[],bytes[],uint256[][],uint256[],bytes[])",

@@ -375,7 +375,7 @@ async def test_an_endpoint_that_hangs_is_not_waited_for_again_for_a_while(
 
 
 @pytest.mark.parametrize("needed", [0, 3, -1])
-def test_more_endpoints_than_there_are_cannot_agree(needed: int) -> None:
+async def test_more_endpoints_than_there_are_cannot_agree(needed: int) -> None:
     with pytest.raises(ValueError, match="cannot agree"):
         ChainView([Endpoint("http://localhost:1"), Endpoint("http://localhost:2")], "0x" + "11" * 20, "latest", needed)
 

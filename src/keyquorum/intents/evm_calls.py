@@ -199,6 +199,10 @@ _FUNCTIONS: dict[str, Callable[[Words, str], Asked]] = {
     "removePermittedAuthMethodScope(uint256,uint256,bytes,uint256)": _permissions,
     "removePermittedAction(uint256,bytes)": _permissions,
     "removePermittedAddress(uint256,address)": _permissions,
+    "setDelay(uint256,uint256)": _permissions,
+    "announceTransfer(uint256,address)": _permissions,
+    "cancelPendingChange(uint256,uint256)": _permissions,
+    "execute(uint256,bytes,uint256,uint256,bytes)": _permissions,
     "grantAtMint(uint256,(uint256,bytes,bytes)[],uint256[][])": _permissions,
     "batchAddRemoveAuthMethods(uint256,uint256[],bytes[],bytes[],uint256[][],uint256[],bytes[])": _permissions,
 }

@@ -13,6 +13,7 @@ from typing import Any
 from eth_hash.auto import keccak
 
 from keyquorum.algebra.strict_json import Rules
+from keyquorum.intents import evm_calls
 from keyquorum.intents.eip712 import DOMAIN, Hasher, Types, Values, dimension, read_types
 from keyquorum.intents.intent import TYPED_DATA, Intent, check_chain
 from keyquorum.intents.read_fields import read_fields
@@ -109,6 +110,12 @@ def _plain(types: Types, kind: str, value: Any) -> Any:
     return f"0x{value.hex()}" if isinstance(value, bytes) else value
 
 
+def _named(call: Any) -> str:
+    """Return which function of the permission contract a relayed call is for, "" when it is none that is known."""
+    known = evm_calls.describe(bytes(20), call) if isinstance(call, bytes) else None
+    return f"{known.function.partition('(')[0]}: " if known else ""
+
+
 # ---- what is known to be dangerous ------------------------------------------------------------------------------
 
 
@@ -129,7 +136,7 @@ def _warnings(
     if domain.get("name") == _LOGIN:
         return ["login"], ["OPENS A KEYQUORUM SESSION"]
     if primary == "PermissionCall":
-        return ["control"], [f"CHANGES WHO MAY USE A KEY at {where}"]
+        return ["control"], [f"{_named(of.get('call', ('', None))[1])}CHANGES WHO MAY USE A KEY at {where}"]
     if primary in _PERMIT2:
         return ["approval"], [f"LETS {spender or 'somebody'} TAKE TOKENS through Permit2"]
     if primary == "Permit" and of.get("allowed") == ("bool", False):
