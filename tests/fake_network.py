@@ -37,6 +37,7 @@ from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.client.network import Network
 
 REFUSAL = {"error": {"code": "not_permitted", "message": "the key is not yours", "hint": "ask its owner"}}
+USED_UP = {"error": {"code": "used_up", "message": "the session has made its signatures", "hint": "log in again"}}
 LIMITED = {"error": {"code": "quota_exceeded", "message": "this key has used up its quota", "hint": "wait 3 s"}}
 BUSY = {
     "error": {"code": "run_failed", "message": "a signer's messages failed a check", "hint": "others", "parties": [1]}
@@ -92,7 +93,9 @@ class FakeNode:
     async def _sign(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         self._note(request, body)
-        _, asked = self._read(body, requests.SIGN)
+        held, asked = self._read(body, requests.SIGN)
+        if held.id in self.network.used_up:
+            return web.json_response(USED_UP, status=403)
         intent = intents.read(asked.intent)
         secret = self.network.secrets[int(asked.key, 16)]
         answer = {"summary": intent.summary} | self._share(body, secret, intent.digest, asked.payload_digest)
@@ -243,6 +246,7 @@ class FakeNetwork:
         self.network_secret = secrets.randbelow(Q - 1) + 1
         self.network_key = generator_times(self.network_secret)
         self.secrets: dict[int, int] = {}
+        self.used_up: set[str] = set()
         self.keys = {party: secrets.token_bytes(32) for party in self.nodes}
         self.account = Account.from_key(ACCOUNTS[1][1])
         self.stranger = Account.from_key(ACCOUNTS[2][1])

@@ -285,3 +285,25 @@ def test_the_blocking_client_has_the_same_calls(network: FakeNetwork) -> None:
         assert [one.current for one in client.sessions.list()].count(True) == 1
         client.use_session(session)
         assert client.sessions.revoke(session.id) and client.session is None
+
+
+async def test_an_account_whose_session_is_used_up_opens_another(
+    client: AsyncClient, network: FakeNetwork, key: Key
+) -> None:
+    first = client.session
+    assert first is not None
+    network.used_up.add(first.id)
+    assert (await client.sign_message(key, "one more")).summary
+    assert client.session is not None and client.session.id != first.id
+
+
+async def test_a_login_that_only_a_person_can_repeat_says_that_it_is_used_up(
+    client: AsyncClient, network: FakeNetwork, key: Key
+) -> None:
+    held = client.session
+    assert held is not None
+    network.used_up.add(held.id)
+    async with AsyncClient(network.network, session=held, timeout=10) as other:
+        with pytest.raises(Refused) as caught:
+            await other.sign_message(key, "one more")
+    assert caught.value.code == "used_up"

@@ -16,9 +16,9 @@ from keyquorum.cli.output import JsonOption, Output, command
 MS, US, MB = 1e3, 1e6, 1e-6
 AT_LEAST = {"keys per second", "signatures per second", "sign-ups per second"}
 SIGN_UPS_PER_SECOND = 20.0
+# People arrive at a fixed rate: a little more than is promised, because the last answer ends the time.
+ARRIVALS_PER_SECOND = 21.0
 PEOPLE = 40
-# A fixed rate reaches itself but for the last answer.
-NEARLY = 0.97
 
 
 def bench(
@@ -89,15 +89,15 @@ def _network(out: Output, samples: int, clients: int, seconds: float) -> list[di
 def _arrivals(out: Output, seconds: float) -> list[dict[str, Any]]:
     from keyquorum.cli.benchmarks import signups
 
-    rate = SIGN_UPS_PER_SECOND
+    rate = ARRIVALS_PER_SECOND
     with tempfile.TemporaryDirectory(prefix="keyquorum-bench-") as folder:
         found = asyncio.run(signups.measure(Path(folder), PEOPLE, rate, seconds, _progress(out)))
     return [
         _row("login to certificate, p50", found.login_p50 * MS, "ms", 80),
         _row("certificate and request, CPU", found.verify_cpu * MS, "ms", 1),
         _row("verified login to address, p95", found.address_p95, "s", 2),
-        _row("the same, 20 a second, p95", found.loaded_p95, f"s ({seconds:g} s)", 2),
-        _row("sign-ups per second", found.rate, f"/s ({seconds:g} s)", rate * NEARLY),
+        _row("the same, 21 a second, p95", found.loaded_p95, f"s ({seconds:g} s)", 2),
+        _row("sign-ups per second", found.rate, f"/s ({seconds:g} s)", SIGN_UPS_PER_SECOND),
         _row("failed sign-ups", found.failures, "", 0),
     ]
 

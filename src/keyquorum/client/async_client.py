@@ -30,7 +30,7 @@ from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client import session as sessions
 from keyquorum.client import signup
 from keyquorum.client.connection import KeyLike, token_of
-from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured
+from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, Refused
 from keyquorum.client.jobs import SignJob
 from keyquorum.client.logins import Logins
 from keyquorum.client.network import KEY_TYPE, Network, minted_token
@@ -41,6 +41,7 @@ from keyquorum.client.sessions import Sessions
 from keyquorum.client.transactions import fill
 
 RECEIPT_SECONDS = 60.0
+USED_UP = "used_up"
 
 
 class AsyncClient(Logins):
@@ -85,10 +86,22 @@ class AsyncClient(Logins):
     async def sign(self, key: KeyLike, intent: Mapping[str, Any], *, timeout: float | None = None) -> Signed:  # noqa: ASYNC109
         """Sign an intent (see docs/client.md) with a key; the result is verified."""
         token_id = token_of(key)
-        read = intents.read(dict(intent), None)
         session, public_key = await asyncio.gather(self._logged_in(), self._public_key(token_id))
-        budget = self._timeout if timeout is None else timeout
-        deadline = time.monotonic() + budget
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        try:
+            return await self._sign_in(session, token_id, intent, public_key, deadline)
+        except Refused as error:
+            if error.code != USED_UP or not self._is_the_wallets(session):
+                raise
+        # The session has made its signatures; the account, which is at hand, opens another.
+        if self._session is session:
+            self.forget_session()
+        return await self._sign_in(await self._logged_in(), token_id, intent, public_key, deadline)
+
+    async def _sign_in(
+        self, session: Session, token_id: int, intent: Mapping[str, Any], public_key: Point, deadline: float
+    ) -> Signed:
+        read = intents.read(dict(intent), None)
         failed: set[frozenset[int]] = set()
         while True:
             request_id, asked = session.request(requests.SIGN, intent, token_hex(token_id))
