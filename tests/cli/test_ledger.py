@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
-from software_ledger import FIRST_PATH, SECOND_PATH, SoftwareLedger, Status
 
 from keyquorum.algebra.field import Q
 from keyquorum.auth import wallet_key
@@ -30,6 +29,7 @@ from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.cli import ledger
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
+from software_ledger import FIRST_PATH, SECOND_PATH, SoftwareLedger, Status
 
 HEAD = "058000002c8000003c800000000000000000000000"
 NOW = 1_800_000_000

@@ -44,7 +44,7 @@ async def test_the_shell_part_of_the_tour_runs(network: LocalNetwork, tmp_path: 
         assert "hello" in await run(home(tmp_path, network), "sh", "-euc", body)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/client.md", "docs/auth/wallet.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/client.md", "docs/auth/wallet.md", "docs/auth.md"])
 async def test_the_python_examples_run(network: LocalNetwork, tmp_path: Path, name: str) -> None:
     blocks = snippets(name, "python")
     assert blocks
