@@ -122,9 +122,11 @@ def test_the_spec_gives_every_error_code_its_status() -> None:
 def test_the_steps_of_the_spec_are_those_that_the_code_names() -> None:
     source = "".join(path.read_text() for path in Path(auth.__file__).parent.glob("*.py"))
     named = [
-        step for line in re.findall(r"^ *# ([0-9.]+(?:, [0-9.]+)*)$", source, re.MULTILINE) for step in line.split(", ")
+        step
+        for line in re.findall(r"^ *# ((?:[0-9]+|[A-Z])\.[0-9]+(?:, (?:[0-9]+|[A-Z])\.[0-9]+)*)$", source, re.MULTILINE)
+        for step in line.split(", ")
     ]
-    written = re.findall(r"^- \*\*([0-9]+\.[0-9]+)\*\*", spec(), re.MULTILINE)
+    written = re.findall(r"^- \*\*((?:[0-9]+|[A-Z])\.[0-9]+)\*\*", spec(), re.MULTILINE)
     assert sorted(set(named)) == sorted(written)
 
 

@@ -475,6 +475,20 @@ async def test_a_block_of_a_branch_that_an_endpoint_still_keeps_is_not_recent(ch
     assert not await view.is_recent_block(b"\x22" * 32)
 
 
+async def test_strangers_contracts_are_not_asked_by_address_zero(chain: Chain) -> None:
+    endpoint, asked = Endpoint(chain.rpc.url), []
+    view = await chain.view(endpoint)
+
+    def note(method: str, params: tuple[Any, ...], answer: Any) -> Any:
+        asked.extend(params[:1] if method == "eth_call" else ())
+        return answer
+
+    endpoint.bend = note
+    await view.call(view.addresses["Staking"], interface("Staking").encode("epoch"), newest=True)
+    await view.probe(b"\x00", newest=True)
+    assert [int(one["from"], 16) > 0xFFFF for one in asked] == [True, True]
+
+
 # -- the registry -----------------------------------------------------------------------------------------------------
 
 
