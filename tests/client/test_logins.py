@@ -10,6 +10,7 @@ import pytest
 
 from fake_network import FakeNetwork
 from keyquorum.auth.certificate import Certificate
+from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.method import Proven
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
@@ -307,3 +308,31 @@ async def test_a_login_that_only_a_person_can_repeat_says_that_it_is_used_up(
         with pytest.raises(Refused) as caught:
             await other.sign_message(key, "one more")
     assert caught.value.code == "used_up"
+
+
+@pytest.mark.parametrize(("age", "name"), [(0, "parentHash"), (60, "hash")])
+async def test_a_statement_names_the_newest_block_that_has_spread(
+    client: AsyncClient, person: Person, monkeypatch: pytest.MonkeyPatch, age: int, name: str
+) -> None:
+    block = await client.chain.rpc.block("latest") or {}
+    seen: list[str] = []
+
+    async def block_of_age(_: Any) -> dict[str, Any]:
+        return block | {"timestamp": hex(int(time.time()) - age)}
+
+    async def prove(statement: Statement) -> Any:
+        seen.append(statement.block)
+        return await person.prove(statement)
+
+    monkeypatch.setattr(client.chain.rpc, "block", block_of_age)
+    await client.login_with("siwe", prove)
+    assert seen == [block[name]]
+
+
+async def test_a_revocation_reaches_up_to_a_second_ago(client: AsyncClient, key: Key) -> None:
+    session = client.session
+    assert session is not None
+    for kind, seconds in (("revoke", 59), ("sign", 55)):
+        _, body = session.request(kind, {"key": "0x" + "11" * 32}, "0x" + "11" * 32)
+        claims = json.loads(from_base64url(body["request"].split(".")[1], "it"))
+        assert abs(claims["exp"] - time.time() - seconds) < 3

@@ -31,6 +31,7 @@ from keyquorum.client.results import token_hex
 from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, Session
 
 RENEW_SECONDS = 300.0
+BLOCK_SPREADS_SECONDS = 2
 WALLET = "siwe"
 
 Prove = Callable[[Statement], Awaitable[Any]]
@@ -195,11 +196,14 @@ class Logins(Connection):
         return self._session
 
     async def _recent_block(self) -> str:
-        """Return the hash of a block that every node knows by now: the newest one's parent."""
+        """Return the hash of the newest block that every node knows by now.
+
+        A proof that states no time is as old as this block, and must not be older than a revocation of the day before.
+        """
         try:
             block = await self.chain.rpc.block("latest") or {}
-            first = int(block["number"], 16) == 0
-            return str(block["hash"] if first else block["parentHash"])
+            settled = int(block["timestamp"], 16) + BLOCK_SPREADS_SECONDS <= time.time()
+            return str(block["hash"] if settled or int(block["number"], 16) == 0 else block["parentHash"])
         except (RpcError, RpcUnreachable, KeyError) as error:
             raise chain_error("the newest block", error) from None
 

@@ -33,6 +33,8 @@ from keyquorum.client.shares import Share, combine_shares, odd_one
 from keyquorum.client.transport import encode
 
 REQUEST_SECONDS = 55
+# A revocation ends what was issued up to a minute before its request expires: up to a second ago.
+REVOKE_SECONDS = 59
 MESSAGES_SECONDS = 8 * 3600
 DEFAULT_SECONDS = 15 * 60
 DEFAULT_SCOPES = (1,)
@@ -96,7 +98,7 @@ class Session:
             self.key,
             network=self.network,
             request_id=request_id,
-            expires=int(time.time()) + REQUEST_SECONDS,
+            expires=int(time.time()) + (REVOKE_SECONDS if kind == requests.REVOKE else REQUEST_SECONDS),
             key=key,
             intent=intent,
             kind=kind,
