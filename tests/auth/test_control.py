@@ -60,7 +60,7 @@ def permission_call(
 
 
 MANAGE = (Scope.SIGN_TYPED_DATA, Scope.MANAGE_PERMISSIONS)
-CANCEL_CALL = "0x" + CANCEL.hex() + "00" * 64
+CANCEL_CALL = "0x" + CANCEL.hex() + f"{1:064x}" + "00" * 32
 
 
 def test_a_relayed_call_of_the_permission_contract_needs_the_right_to_manage() -> None:
@@ -81,6 +81,7 @@ def test_cancelling_a_change_needs_no_scope() -> None:
 @pytest.mark.parametrize("intent", [
     permission_call(CANCEL_CALL + "00"), permission_call(CANCEL_CALL[:-2]), permission_call("0x" + "00" * 68),
     permission_call(CANCEL_CALL, chain_id=1), permission_call(CANCEL_CALL, more=1),
+    permission_call("0x" + CANCEL.hex() + f"{2:064x}" + "00" * 32),
 ])  # fmt: skip
 def test_what_only_looks_like_cancelling_needs_the_right_to_manage(intent: dict[str, object]) -> None:
     assert needed(intent) == MANAGE

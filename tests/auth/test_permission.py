@@ -227,8 +227,12 @@ def test_company_counts_only_if_the_key_permits_it_for_the_same_scope_at_both_bl
     assert not ask(world, good, with_grants(2, passkey=bits(35), mail=bits(35)), methods=(PASSKEY, MAIL)).allowed
 
 
-def member(world: Any, finalised: KeyState, newest: KeyState, keys: tuple[str, ...] = ("*",)) -> Decision:
-    certificate = replace(world.certificate(), scopes=(), keys=keys, methods=(PASSKEY, Proven(1, ME)))
+def member(
+    world: Any, finalised: KeyState, newest: KeyState, keys: tuple[str, ...] = ("*",), **changes: Any
+) -> Decision:
+    certificate = replace(
+        world.certificate(), **{"scopes": (2,), "keys": keys, "methods": (PASSKEY, Proven(1, ME))} | changes
+    )
     return decide_member(certificate, KEY, finalised, newest)
 
 
@@ -239,3 +243,19 @@ def test_any_method_of_the_key_may_cancel_whatever_its_scopes(world: Any) -> Non
     for finalised, newest in ((state, with_grants()), (with_grants(), state), (state, with_grants(2, passkey=0))):
         assert member(world, finalised, newest).code == "not_permitted"
     assert not member(world, OWNED, FOREIGN).allowed and not member(world, FOREIGN, OWNED).allowed
+
+
+def test_who_only_said_who_he_is_or_was_lent_a_session_cancels_nothing(world: Any) -> None:
+    state = with_grants(passkey=0)
+    assert member(world, state, state, scopes=()).code == "identify_only"
+    assert member(world, state, state, counted=(("a", 1), ("b", 1))).code == "identify_only"
+
+
+def test_a_login_in_the_name_of_a_key_that_owns_itself_owns_nothing(world: Any) -> None:
+    itself = KeyState(ME, {}, 1, owns_itself=True)
+    for scope in Scope:
+        assert not ask(world, itself, itself, scope).allowed
+    assert not member(world, itself, itself).allowed
+    granted_too = KeyState(ME, {(1, ME): bits(3)}, 1, owns_itself=True)
+    assert ask(world, granted_too, granted_too).allowed
+    assert not ask(world, granted_too, granted_too, Scope.MANAGE_PERMISSIONS).allowed

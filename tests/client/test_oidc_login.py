@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,16 @@ from keyquorum.client.oauth import Pkce, ProviderError
 from keyquorum.client.oidc import OidcLogin
 from provider_kit import new_statement
 
+STATEMENT = new_statement()
+
+
+def token_with(**changes: Any) -> str:
+    """An id_token as far as the client looks at it."""
+    claims = {"nonce": STATEMENT.challenge, "aud": "app"} | changes
+    return f"e30.{to_base64url(json.dumps(claims).encode())}.AAAA"
+
+
+TOKEN = token_with()
 LOGIN = {
     "oidc": [
         {"name": "google", "issuer": "https://accounts.google.com", "client_id": "g", "something_new": 1},
@@ -37,7 +48,7 @@ class Provider:
             "response_types_supported": ["code", "id_token"],
             "token_endpoint_auth_methods_supported": ["none"],
         }
-        self.token: Any = {"id_token": "the-id-token"}
+        self.token: Any = {"id_token": TOKEN}
         self.status = 200
         self.forms: list[dict[str, str]] = []
 
@@ -96,8 +107,8 @@ def at(provider: Provider, **more: Any) -> OidcLogin:
 
 async def test_the_code_is_redeemed_with_the_verifier_that_the_browser_never_saw(provider: Provider) -> None:
     browser = Browser()
-    proof = await oidc.log_in(at(provider), new_statement(), browser.open_url, seconds=5)
-    assert proof == {"id_token": "the-id-token"}
+    proof = await oidc.log_in(at(provider), STATEMENT, browser.open_url, seconds=5)
+    assert proof == {"id_token": TOKEN}
     (form,) = provider.forms
     digest = to_base64url(hashlib.sha256(form["code_verifier"].encode()).digest())
     assert digest == browser.request["code_challenge"] and form["code_verifier"] not in str(browser.request)
@@ -122,36 +133,45 @@ async def test_the_flow_is_one_that_this_application_can_finish(
     provider: Provider, document: dict[str, Any], secret: str, flow: str | None
 ) -> None:
     provider.document |= document
-    browser = Browser(id_token="the-id-token")
-    login = oidc.log_in(at(provider, client_secret=secret), new_statement(), browser.open_url, seconds=5)
+    browser = Browser(id_token=TOKEN)
+    login = oidc.log_in(at(provider, client_secret=secret), STATEMENT, browser.open_url, seconds=5)
     if flow is None:
         with pytest.raises(Misconfigured) as caught:
             await login
         assert caught.value.code == "no_usable_flow" and not browser.request
         return
-    assert (await login)["id_token"] == "the-id-token"
+    assert (await login)["id_token"] == TOKEN
     assert browser.request["response_type"] == {"code": "code", "implicit": "id_token"}[flow]
     assert [form.get("client_secret", "") for form in provider.forms] == ([secret] if flow == "code" else [])
 
 
-async def test_a_full_configuration_needs_no_discovery(provider: Provider) -> None:
+async def test_where_to_go_is_for_the_issuer_to_say_and_not_for_the_gateway(provider: Provider) -> None:
+    named = at(provider, authorization_endpoint="https://evil.example/a", token_endpoint="https://evil.example/t")
+    assert await oidc.log_in(named, STATEMENT, Browser().open_url, seconds=5)
+    assert len(provider.forms) == 1
     provider.document["issuer"] = "https://somebody.else"
-    full = at(
-        provider,
-        flow="code",
-        authorization_endpoint=provider.url + "/authorize",
-        token_endpoint=provider.url + "/token",
-    )
-    assert await oidc.log_in(full, new_statement(), Browser().open_url, seconds=5)
     with pytest.raises(ProviderError):
-        await oidc.log_in(at(provider), new_statement(), Browser().open_url, seconds=5)
+        await oidc.log_in(at(provider), STATEMENT, Browser().open_url, seconds=5)
+
+
+@pytest.mark.parametrize("flow", ["code", "implicit"])
+@pytest.mark.parametrize("token", [
+    token_with(nonce="ab" * 32), token_with(nonce=None), token_with(aud="other"), token_with(aud=["other"]),
+    "e30.e30.AAAA", "no token", "e30.W10.AAAA",
+])  # fmt: skip
+async def test_a_token_for_somebody_elses_login_is_shown_to_nobody(provider: Provider, flow: Any, token: str) -> None:
+    provider.token = {"id_token": token}
+    browser = Browser(id_token=token)
+    with pytest.raises(ProviderError) as caught:
+        await oidc.log_in(at(provider, flow=flow), STATEMENT, browser.open_url, seconds=5)
+    assert caught.value.code == "wrong_token" and token not in str(caught.value)
 
 
 async def test_the_answer_of_another_provider_is_not_taken_to_this_one(provider: Provider) -> None:
     with pytest.raises(ProviderError) as caught:
-        await oidc.log_in(at(provider), new_statement(), Browser(iss="https://evil.example").open_url, seconds=5)
+        await oidc.log_in(at(provider), STATEMENT, Browser(iss="https://evil.example").open_url, seconds=5)
     assert caught.value.code == "wrong_provider" and not provider.forms
-    assert await oidc.log_in(at(provider), new_statement(), Browser(iss=provider.url).open_url, seconds=5)
+    assert await oidc.log_in(at(provider), STATEMENT, Browser(iss=provider.url).open_url, seconds=5)
 
 
 @pytest.mark.parametrize(
@@ -174,31 +194,31 @@ async def test_a_token_endpoint_that_gives_no_token_is_named_and_not_quoted(
 ) -> None:
     provider.token, provider.status = token, status
     with pytest.raises(ProviderError) as caught:
-        await oidc.log_in(at(provider), new_statement(), Browser().open_url, seconds=5)
+        await oidc.log_in(at(provider), STATEMENT, Browser().open_url, seconds=5)
     words = str(caught.value.to_json())
     assert "127.0.0.1" in words and "the-code" not in words
 
 
 async def test_an_answer_without_a_code_is_the_providers_failure(provider: Provider) -> None:
     with pytest.raises(ProviderError):
-        await oidc.log_in(at(provider), new_statement(), Browser(code="").open_url, seconds=5)
+        await oidc.log_in(at(provider), STATEMENT, Browser(code="").open_url, seconds=5)
 
 
 async def test_what_a_provider_says_on_refusing_cannot_move_the_cursor(provider: Provider) -> None:
     browser = Browser(error="access_denied\x1b[2J<b>" + "x" * 500)
     with pytest.raises(KeyquorumError) as caught:
-        await oidc.log_in(at(provider), new_statement(), browser.open_url, seconds=5)
+        await oidc.log_in(at(provider), STATEMENT, browser.open_url, seconds=5)
     assert caught.value.code == "login_denied" and "\x1b" not in str(caught.value) and len(str(caught.value)) < 200
 
 
 async def test_nobody_at_the_browser_is_a_timeout(provider: Provider) -> None:
     with pytest.raises(Timeout):
-        await oidc.log_in(at(provider), new_statement(), lambda url: None, seconds=0.05)
+        await oidc.log_in(at(provider), STATEMENT, lambda url: None, seconds=0.05)
 
 
 async def test_a_provider_that_cannot_be_reached_is_named() -> None:
     with pytest.raises(ProviderError) as caught:
-        await oidc.log_in(OidcLogin("x", "http://127.0.0.1:1", "app"), new_statement(), lambda url: None, seconds=1)
+        await oidc.log_in(OidcLogin("x", "http://127.0.0.1:1", "app"), STATEMENT, lambda url: None, seconds=1)
     assert "127.0.0.1:1" in caught.value.message
 
 
@@ -206,10 +226,7 @@ async def test_a_provider_that_cannot_be_reached_is_named() -> None:
 async def test_no_token_travels_without_tls(url: str) -> None:
     opened: list[str] = []
     with pytest.raises(Misconfigured):
-        await oidc.log_in(OidcLogin("x", url, "app"), new_statement(), opened.append, seconds=1)
-    full = OidcLogin("x", "https://a.example", "app", authorization_endpoint=url or "x", flow="implicit")
-    with pytest.raises(Misconfigured):
-        await oidc.log_in(full, new_statement(), opened.append, seconds=1)
+        await oidc.log_in(OidcLogin("x", url, "app"), STATEMENT, opened.append, seconds=1)
     assert not opened
     with pytest.raises(Misconfigured):
         await oauth.exchange(url, {})
@@ -235,7 +252,7 @@ def test_a_verifier_is_fresh_and_shown_nowhere() -> None:
 
 async def test_a_login_that_is_given_up_leaves_nothing_behind(provider: Provider) -> None:
     opened: asyncio.Queue[str] = asyncio.Queue()
-    task = asyncio.create_task(oidc.log_in(at(provider), new_statement(), opened.put_nowait, seconds=30))
+    task = asyncio.create_task(oidc.log_in(at(provider), STATEMENT, opened.put_nowait, seconds=30))
     redirect = URL(await opened.get()).query["redirect_uri"]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

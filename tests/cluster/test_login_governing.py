@@ -139,10 +139,14 @@ async def test_any_older_method_stops_a_change_that_waits_and_a_stranger_does_no
     # Nor the one who is not active yet.
     newcomer = await open_session(cluster, thief, scopes=(1, 6))
     assert await key.change(newcomer, "cancelPendingChange", waiting.changeId) == REFUSED
-    # The user may sign messages only; his session may even only identify him.
-    user = await open_session(cluster, key.user, scopes=())
-    assert await key.change(user, "removePermittedAddress", key.manager.address) == ["identify_only"] * 3
+    # Nor in a session that was told to sign nothing.
+    reader = await open_session(cluster, key.user, scopes=())
+    assert await key.change(reader, "removePermittedAddress", key.manager.address) == ["identify_only"] * 3
+    assert await key.change(reader, "cancelPendingChange", waiting.changeId) == ["identify_only"] * 3
+    # The user may sign messages only, and that is enough.
+    user = await open_session(cluster, key.user, scopes=(2,))
+    assert await key.change(user, "removePermittedAddress", key.manager.address) == ["scope_not_in_session"] * 3
     assert await key.change(user, "cancelPendingChange", waiting.changeId) == OK
     assert await key.contract.read("getPendingChanges", key.token) == []
-    elsewhere = await open_session(cluster, key.user, scopes=(), keys=("0x" + keccak(b"x").hex(),))
+    elsewhere = await open_session(cluster, key.user, scopes=(2,), keys=("0x" + keccak(b"x").hex(),))
     assert await key.change(elsewhere, "cancelPendingChange", waiting.changeId) == ["key_not_in_session"] * 3

@@ -197,6 +197,16 @@ async def test_whoever_manages_a_key_ends_all_sessions_as_far_as_that_key_goes(c
     assert codes(await sign_with(cluster, theirs, other.token_id)) == OK
 
 
+async def test_who_was_ended_for_a_key_does_not_end_others_for_it(cluster: Cluster, fresh: Any) -> None:
+    manager = Account.create()
+    await permit(cluster, fresh, manager, 6)
+    thief = await open_session(cluster, manager, scopes=(6,), issued_at=int(time.time()) - 30)
+    await cluster.send(1, "Sessions", "revokeSessionsOf", fresh.token_id)
+    await seen_by_all(cluster)
+    # The request itself names no key; what it asks for does.
+    assert codes(await revoke(cluster, thief, {"key": f"0x{fresh.token_id:064x}"})) == ["session_revoked"] * 3
+
+
 async def test_the_owner_ends_a_keys_sessions_on_the_chain_alone(cluster: Cluster, fresh: Any) -> None:
     session = await open_session(cluster, cluster.user, issued_at=int(time.time()) - 30)
     assert codes(await sign_with(cluster, session, fresh.token_id)) == OK

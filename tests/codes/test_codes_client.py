@@ -111,3 +111,13 @@ async def test_a_silent_service_is_passed_over(serve: Callable[..., Any]) -> Non
     urls = [await serve(Liar("mail-a", status=0)), await serve(Liar("mail-b"))]
     asked = await request_codes(urls, "email", MAIL, STATEMENT, needed=1, seconds=0.3)
     assert [one.issuer for one in asked.asked] == ["mail-b"] and "in time" in asked.failed[urls[0]]
+
+
+@pytest.mark.parametrize("name", ["mail-a\x1b[1A\x1b[2K", "", "Mail A", "x" * 65, "mail\n", "m\u202ea"])
+async def test_a_service_cannot_write_on_the_terminal_with_its_name(serve: Callable[..., Any], name: str) -> None:
+    liar, honest = Liar("mail-a"), Liar("mail-b")
+    liar.issuer = name
+    urls = [await serve(liar), await serve(honest)]
+    asked = await request_codes(urls, "email", MAIL, STATEMENT, needed=1)
+    assert [one.issuer for one in asked.asked] == ["mail-b"]
+    assert "\x1b" not in str(asked.failed)

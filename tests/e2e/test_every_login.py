@@ -257,6 +257,6 @@ async def test_a_change_that_loosens_waits_and_an_older_method_cancels_it(world:
         (change,) = await owner.permissions.pending(key)
         assert change.active_at > time.time() + 3000
         async with device(world) as watchful:
-            await world.ways["wallet"].login(watchful, scopes=[])
+            await world.ways["wallet"].login(watchful, scopes=[4])
             await watchful.permissions.cancel(key, change.change_id)
         assert await owner.permissions.pending(key) == ()

@@ -10,9 +10,12 @@ import aiohttp
 import msgspec
 import pytest
 
+from fake_network import FakeNetwork
 from keyquorum.auth.errors import AuthError
+from keyquorum.client.errors import Refused
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
+from keyquorum.gateway.relay import Relay
 
 
 async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -96,3 +99,40 @@ async def test_failed_logins_of_one_address_are_limited(
         assert asked == 7
         async with http.get(server.url + "/v1/network") as response:
             assert response.status != 429
+
+
+async def test_behind_a_trusted_proxy_everybody_is_counted_alone(
+    config: GatewayConfig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(body: bytes) -> dict[str, Any]:
+        raise AuthError("bad_signature", "no", "sign it")
+
+    async def ask(server: Server, client: str) -> int:
+        headers = {"X-Forwarded-For": f"203.0.113.9, {client}"}
+        async with http.post(server.url + "/v1/sessions", data=b"x", headers=headers) as response:
+            return response.status
+
+    for proxies, others in ((["127.0.0.1/32"], 401), ([], 429)):
+        server = Server(msgspec.structs.replace(config, failed_logins=2, trusted_proxies=proxies))
+        monkeypatch.setattr(server.gateway, "open_session", refuse)
+        async with server:
+            assert [await ask(server, "198.51.100.1") for _ in range(3)] == [401, 401, 429]
+            assert await ask(server, "198.51.100.2") == others
+            # Of an IPv6 address the /64 counts.
+            if proxies:
+                assert [await ask(server, f"2001:db8::{k}") for k in (1, 2, 3)] == [401, 401, 429]
+
+
+async def test_what_a_gateway_mints_for_strangers_is_bounded_in_all(network: FakeNetwork) -> None:
+    relay = Relay(None, object(), per_owner=5, per_client=5, in_all=2)  # type: ignore[arg-type]
+
+    async def sent(*_: Any) -> dict[str, Any]:
+        raise LookupError
+
+    relay._send = sent  # type: ignore[method-assign]
+    for k in range(2):
+        with pytest.raises(LookupError):
+            await relay.mint(f"0x{k:040x}", f"client {k}")
+    with pytest.raises(Refused) as caught:
+        await relay.mint("0x" + "11" * 20, "another")
+    assert caught.value.code == "too_many_mints"

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,12 +140,15 @@ async def test_sessions_are_found_by_their_identities_newest_first(store: LoginS
     assert await store.session("z") is None
 
 
-async def test_a_session_that_is_remembered_again_replaces_itself(store: LoginStore) -> None:
-    store.remember(known("a", ME, (3, b"x")), NOW)
+async def test_a_step_up_adds_its_identity_and_hides_nothing_of_the_session(store: LoginStore) -> None:
+    """The certificate before it is still good: a thief must not make it vanish from its owner's list."""
     store.remember(known("a", ME), NOW)
+    narrower = replace(known("a", ME, (3, b"x"), expires=NOW + 2), scopes=(), uses=1)
+    store.remember(narrower, NOW)
     await settle(store)
-    assert await store.sessions_of([(3, b"x")], NOW) == []
-    assert await store.sessions_of([ME], NOW) == [known("a", ME)]
+    whole = known("a", ME, (3, b"x"))
+    assert await store.sessions_of([(3, b"x")], NOW + 10) == [whole]
+    assert await store.sessions_of([ME], NOW + 10) == [whole]
     assert store._counts == (0, 1)
 
 

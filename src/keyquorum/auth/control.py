@@ -21,6 +21,7 @@ from keyquorum.intents import Intent
 
 LOGIN = "keyquorum"
 LOGIN_DOMAIN = "Keyquorum login"
+CALL_DOMAIN = "Keyquorum PKPPermissions"
 CANCEL = keccak(b"cancelPendingChange(uint256,uint256)")[:4]
 _CALL_FIELDS = {"tokenId", "call", "nonce", "deadline"}
 
@@ -36,7 +37,7 @@ def scopes_needed(intent: Intent, chain_id: int, governing: Collection[str]) -> 
     if isinstance(domain, Mapping) and isinstance(message, Mapping):
         if not _governs_by_typed_data(domain, governing):
             return (own,)
-        return () if _only_cancels(domain, message, chain_id) else (own, Scope.MANAGE_PERMISSIONS)
+        return () if _only_cancels(intent, chain_id) else (own, Scope.MANAGE_PERMISSIONS)
     return (own, Scope.MANAGE_PERMISSIONS) if _governs(intent, chain_id, governing) else (own,)
 
 
@@ -53,9 +54,13 @@ def _governs_by_typed_data(domain: Mapping[str, Any], governing: Collection[str]
     return domain.get("verifyingContract") in governing or domain.get("name") == LOGIN_DOMAIN
 
 
-def _only_cancels(domain: Mapping[str, Any], message: Mapping[str, Any], chain_id: int) -> bool:
+def _only_cancels(intent: Intent, chain_id: int) -> bool:
     """Say whether it is a `PermissionCall` of the form that the contract reads, and its call cancels a change."""
-    call = message.get("call")
-    if set(message) != _CALL_FIELDS or domain.get("chainId") != chain_id or domain.get("name") == LOGIN_DOMAIN:
+    domain, message = intent.details["domain"], intent.details["message"]
+    named = (domain.get("name"), domain.get("chainId"), intent.details.get("primary_type"))
+    if named != (CALL_DOMAIN, chain_id, "PermissionCall") or set(message) != _CALL_FIELDS:
+        return False
+    token, call = message.get("tokenId"), message.get("call")
+    if not isinstance(call, str) or not isinstance(token, int) or call[10:74] != f"{token:064x}":
         return False
     return isinstance(call, str) and len(call) == 2 + 2 * (4 + 64) and call.startswith("0x" + CANCEL.hex())

@@ -29,12 +29,14 @@ class KeyState:
     """What the chain says about one key at one block.
 
     `owner`: 20 bytes, None when the token does not exist there. `grants`: (method type, id) to the bitmap of scopes,
-    only those of the current `grant_epoch`, the number that changes whenever the token changes hands.
+    only those of the current `grant_epoch`, the number that changes whenever the token changes hands. `owns_itself`:
+    the owner is the key's own address, so owning adds nothing to what is granted.
     """
 
     owner: bytes | None
     grants: Mapping[tuple[int, bytes], int] = field(default_factory=dict)
     grant_epoch: int = 0
+    owns_itself: bool = False
 
     def __post_init__(self) -> None:
         if self.owner is not None and len(self.owner) != ADDRESS_BYTES:
@@ -102,6 +104,10 @@ def decide_member(certificate: Certificate, key: str, finalised: KeyState, newes
     The certificate must have been verified and be in time, and must name the key.
     """
     # 6.7
+    if not certificate.scopes or certificate.delegated:
+        return _deny(
+            "identify_only", "this session may only identify its user, or was lent", "log in yourself, with any scope"
+        )
     if certificate.keys != (ALL_KEYS,) and key not in certificate.keys:
         return _deny("key_not_in_session", "this session is not for this key", "log in again naming the key")
     for proven in certificate.methods:
@@ -124,7 +130,8 @@ def _holds(proven: Proven, needed: Scope, finalised: KeyState, newest: KeyState,
 
 
 def _owns(proven: Proven, state: KeyState) -> bool:
-    return proven.type == ADDRESS_TYPE and proven.id == state.owner
+    # A login in the key's own name is a signature of the key: whoever could get one signed would own it for good.
+    return proven.type == ADDRESS_TYPE and proven.id == state.owner and not state.owns_itself
 
 
 def _authorised(proven: Proven, needed: Scope, state: KeyState, *, together: bool = False) -> bool:

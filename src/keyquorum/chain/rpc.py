@@ -213,10 +213,15 @@ class Rpc:
         return self._object(await self.call("eth_getBlockByNumber", block_parameter(tag), False))
 
     async def eth_call(
-        self, to: str | None, data: bytes, block: int | str = "latest", sender: str | None = None
+        self,
+        to: str | None,
+        data: bytes,
+        block: int | str = "latest",
+        sender: str | None = None,
+        gas: int | None = None,
     ) -> bytes:
-        """Return what the contract returns; `Reverted` when it reverts."""
-        transaction = _call_object(to, data, sender)
+        """Return what the contract returns; `Reverted` when it reverts. `gas` bounds what it may cost the endpoint."""
+        transaction = _call_object(to, data, sender, gas=gas)
         result = await self.call("eth_call", transaction, block_parameter(block))
         try:
             return from_hex(result)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WAYS = ("wallet", "ledger", "passkey", "google", "oidc", "discord", "email", "sms")
 CODE_TRIES = 3
+GOOGLE = "https://accounts.google.com"
 CODE_REFUSED = "code_refused"
 
 
@@ -153,9 +154,17 @@ def _ledger(terminal: Terminal) -> Way:
 
 
 def _oidc(terminal: Terminal, offered: dict[str, Any], provider: str) -> Way:
+    from keyquorum.auth.provider import host_of
     from keyquorum.client import oidc
+    from keyquorum.client.errors import Misconfigured
 
     chosen = oidc.provider_called(offered, provider)
+    # The gateway says who the provider is; a person can only compare a name with what the browser shows.
+    if provider == "google" and chosen.issuer != GOOGLE:
+        raise Misconfigured(
+            f"this gateway calls {host_of(chosen.issuer)} Google", code="wrong_provider", hint="do not log in here"
+        )
+    terminal.person.tell(f"You log in at {host_of(chosen.issuer)}: the browser must show it.")
 
     async def prove(statement: Statement) -> dict[str, str]:
         return await oidc.log_in(chosen, statement, terminal.person.open, seconds=terminal.seconds)

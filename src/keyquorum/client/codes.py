@@ -18,6 +18,7 @@ import msgspec
 
 from keyquorum.auth import email_code, sms_code
 from keyquorum.auth.code_assertion import (
+    ISSUER_ID,
     Channel,
     fingerprint,
     make_answer,
@@ -139,6 +140,8 @@ async def _ask(transport: Transport, url: str, body: bytes, seconds: float) -> A
         return error
     except TimeoutError:
         return NodeDown("did not answer in time")
+    if not ISSUER_ID.fullmatch(sent.issuer):
+        return NodeGarbage("has a name that no service has")
     return AskedCode(url.rstrip("/"), sent.issuer, sent.id, sent.digits, sent.expires)
 
 

@@ -17,6 +17,7 @@ from keyquorum.auth.commitment import Commitment, Receipt, receipts_needed
 from keyquorum.auth.discord import METHOD
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Committee
+from keyquorum.auth.provider import host_of, origin
 from keyquorum.auth.statement import Statement
 from keyquorum.client import commitments, oauth
 from keyquorum.client.errors import Misconfigured, Unavailable
@@ -29,6 +30,10 @@ from keyquorum.client.transport import NodeError, Transport, as_public, encode
 GATHER_SECONDS = 10.0
 
 Gather = Callable[[Commitment], Awaitable[list[Any]]]
+
+
+# Discord, and the own machine.
+HOSTS = frozenset({"discord.com", "localhost", "127.0.0.1", "::1"})
 
 
 class DiscordLogin(msgspec.Struct, frozen=True):
@@ -63,7 +68,15 @@ def configured(login: Mapping[str, Any]) -> DiscordLogin:
             hint="log in another way, or at another gateway",
         )
     try:
-        return msgspec.convert(login["discord"], DiscordLogin)
+        found = msgspec.convert(login["discord"], DiscordLogin)
+        # A gateway that named another place would be given the code of a public client, and what redeems it.
+        if origin(found.base_url)[1] not in HOSTS:
+            raise Misconfigured(
+                f"this gateway calls {host_of(found.base_url)} Discord",
+                code="wrong_provider",
+                hint="do not log in here",
+            )
+        return found
     except msgspec.ValidationError as error:
         raise Misconfigured(f"the login configuration is not one: {error}", code="bad_login_configuration") from None
 

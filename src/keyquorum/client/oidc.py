@@ -14,7 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from keyquorum.auth.oidc import DISCOVERY
+from keyquorum.algebra.strict_json import BadJson, loads
+from keyquorum.auth.encoding import from_base64url
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.oidc import DISCOVERY, MAX_CHARACTERS
 from keyquorum.auth.provider import host_of
 from keyquorum.auth.statement import Statement
 from keyquorum.client import oauth
@@ -28,7 +31,8 @@ Flow = Literal["code", "implicit"]
 class OidcLogin(msgspec.Struct, frozen=True):
     """One provider of the public login configuration (`GET /v1/login`); unknown members are ignored.
 
-    Addresses and `flow` left empty are read from the issuer's discovery document. `client_secret`: only for desktop
+    Addresses are read from the issuer's discovery document
+    (those here are for pages), and so is `flow` when it is empty. `client_secret`: only for desktop
     applications whose provider demands one; it is in every copy of the program, so it protects nothing and may be
     public. `redirect_port`: for providers that compare redirect addresses exactly, register
     `http://127.0.0.1:<port>/callback`; 0 is any free port.
@@ -80,7 +84,7 @@ async def log_in(
     if answer.get("iss", provider.issuer) != provider.issuer:
         raise ProviderError("the answer in the browser came from another provider", code="wrong_provider")
     if how.flow == "implicit":
-        return {"id_token": oauth.token_of(answer, "id_token", how.authorize)}
+        return _for_this_login(oauth.token_of(answer, "id_token", how.authorize), provider, statement)
     form = {
         "code": oauth.token_of(answer, "code", how.authorize),
         "redirect_uri": redirect_uri,
@@ -89,7 +93,25 @@ async def log_in(
     }
     if provider.client_secret:
         form["client_secret"] = provider.client_secret
-    return {"id_token": oauth.token_of(await oauth.exchange(how.token, form), "id_token", how.token)}
+    token = oauth.token_of(await oauth.exchange(how.token, form), "id_token", how.token)
+    return _for_this_login(token, provider, statement)
+
+
+def _for_this_login(token: str, provider: OidcLogin, statement: Statement) -> dict[str, str]:
+    """Return the proof; raise `ProviderError` for a token that was made for somebody else's login.
+
+    A page between here and the provider could have asked it with a nonce of its own. Shown to nobody, such a token is
+    worth nothing.
+    """
+    try:
+        claims = loads(from_base64url(token.split(".")[1], "the id_token"), MAX_CHARACTERS)
+        audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        mine = claims["nonce"] == statement.challenge and provider.client_id in audience
+    except (AuthError, BadJson, IndexError, KeyError, TypeError):
+        mine = False
+    if not mine:
+        raise ProviderError("the provider's token is for another login than this one", code="wrong_token")
+    return {"id_token": token}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +122,14 @@ class _Endpoints:
 
 
 async def _endpoints(provider: OidcLogin) -> _Endpoints:
-    needs_token = provider.flow != "implicit"
-    if provider.flow and provider.authorization_endpoint and (provider.token_endpoint or not needs_token):
-        return _Endpoints(provider.authorization_endpoint, provider.token_endpoint, provider.flow)
+    # From the issuer alone: whoever names other endpoints would get the code and what redeems it.
     url = provider.issuer.rstrip("/") + DISCOVERY
     document = await oauth.get_json(url)
     if document.get("issuer") != provider.issuer:
         raise ProviderError(f"{host_of(url)} describes another issuer than the configured one")
     flow = provider.flow or _choose_flow(provider, document)
-    authorize = provider.authorization_endpoint or oauth.token_of(document, "authorization_endpoint", url)
-    token = provider.token_endpoint or (oauth.token_of(document, "token_endpoint", url) if flow == "code" else "")
+    authorize = oauth.token_of(document, "authorization_endpoint", url)
+    token = oauth.token_of(document, "token_endpoint", url) if flow == "code" else ""
     return _Endpoints(authorize, token, flow)
 
 

@@ -7,7 +7,6 @@ origin may ask, because nothing depends on cookies and what is signed names its 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import sqlite3
@@ -15,7 +14,7 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from keyquorum.codes.drivers import ProviderDown
 from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import CONTENT_TYPE, Metrics
 from keyquorum.codes.service import TOO_MANY, CodeService, make_lines
+from keyquorum.serving.client_address import client_of
 
 MAX_BODY = 16 * 1024
 BODY_SECONDS = 10.0
@@ -49,31 +49,6 @@ log = structlog.get_logger("keyquorum.codes")
 
 
 # ---- who asks, and how often ------------------------------------------------------------------------------------
-
-
-def client_of(request: web.Request, proxies: Sequence[str]) -> str:
-    """Return the network address that asks: the connection's, or the last one that a trusted proxy saw.
-
-    Of an IPv6 address the /64 counts, since whoever has one of them has them all.
-    """
-    given = request.remote or ""
-    if _is_in(given, proxies):
-        # The last line's last entry: what stands before it, the client may have written.
-        given = request.headers.getall("X-Forwarded-For", [given])[-1].rpartition(",")[2].strip()
-    try:
-        address = ipaddress.ip_address(given)
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
-
-
-def _is_in(given: str, proxies: Sequence[str]) -> bool:
-    try:
-        return any(ipaddress.ip_address(given) in ipaddress.ip_network(proxy) for proxy in proxies)
-    except ValueError:
-        return False
 
 
 class _PerSecond:

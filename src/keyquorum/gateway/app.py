@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from aiohttp import web
 from keyquorum import __version__
 from keyquorum.gateway import page
 from keyquorum.gateway.config import GatewayConfig, load
-from keyquorum.gateway.http import MAX_BODY, UNAVAILABLE, Metrics, json_response, manners, read_body
+from keyquorum.gateway.http import MAX_BODY, PROXIES, UNAVAILABLE, Metrics, json_response, manners, read_body
 from keyquorum.gateway.openapi import document
 from keyquorum.gateway.services import Gateway
+from keyquorum.serving.client_address import client_of
 from keyquorum.serving.http_server import HttpServer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,13 +48,16 @@ def _posting_for(service: ServiceFor) -> Handler:
     """Pass the asking network address on, to what is limited by it."""
 
     async def handler(request: web.Request) -> web.Response:
-        return json_response(await service(await read_body(request), request.remote or ""))
+        proxies = request.app[PROXIES]
+        return json_response(await service(await read_body(request), client_of(request, proxies)))
 
     return handler
 
 
-def make_app(gateway: Gateway, metrics: Metrics, per_second: float, failed_logins: int) -> web.Application:
-    """Return the aiohttp application."""
+def make_app(
+    gateway: Gateway, metrics: Metrics, per_second: float, failed_logins: int, proxies: Sequence[str] = ()
+) -> web.Application:
+    """Return the aiohttp application; `proxies` are the addresses whose word about who asks is believed."""
     specification = document()
 
     async def key(request: web.Request) -> web.Response:
@@ -71,6 +75,7 @@ def make_app(gateway: Gateway, metrics: Metrics, per_second: float, failed_login
         return json_response(answer, 200 if status.ready else UNAVAILABLE)
 
     app = web.Application(middlewares=[manners(metrics, per_second, failed_logins)], client_max_size=MAX_BODY)
+    app[PROXIES] = list(proxies)
     app.add_routes(_posts(gateway))
     app.add_routes(
         [
@@ -113,7 +118,9 @@ class Server:
         try:
             await self.gateway.connect()
             config = self._config
-            app = make_app(self.gateway, Metrics(), config.requests_per_second, config.failed_logins)
+            app = make_app(
+                self.gateway, Metrics(), config.requests_per_second, config.failed_logins, config.trusted_proxies
+            )
             self._http = HttpServer(app, config.connections, config.connections_per_address)
             self.gateway.port = await self._http.start(config.host, config.port)
         except BaseException:

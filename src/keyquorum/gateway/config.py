@@ -36,6 +36,7 @@ calls_per_key = {calls_per_key}        # changes of permissions and revocations 
 requests_per_second = {requests_per_second}  # of one network address
 failed_logins = {failed_logins}           # in ten minutes, of one network address
 connections = {connections}           # HTTP connections at a time
+trusted_proxies = {trusted_proxies}        # networks of proxies in front, whose X-Forwarded-For is believed
 connections_per_address = {connections_per_address}  # of those, from one network address
 request_seconds = {request_seconds}       # patience with the nodes
 first_block = {first_block}              # where the contracts begin: events are read from there
@@ -95,6 +96,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: Positive = 1024
     connections_per_address: Positive = 256
     request_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
+    trusted_proxies: list[str] = []
     first_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     login: LoginSection = LoginSection()
 

@@ -23,6 +23,7 @@ from keyquorum.auth.errors import AuthError
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
 from keyquorum.intents import BadIntent
 from keyquorum.serving.buckets import Buckets
+from keyquorum.serving.client_address import client_of
 
 MAX_BODY = 1 << 20
 BODY_SECONDS = 10.0
@@ -124,9 +125,13 @@ def _of_http(error: web.HTTPException, see: str) -> web.Response:
     return refusal(error.status if error.status in known else 400, code, message, see)
 
 
+PROXIES = web.AppKey("proxies", list[str])
+
+
 def _limit(request: web.Request, limit: Buckets, failures: Buckets) -> None:
     """Raise `_Limited` when the network address asks too often, or failed to log in too often."""
-    address = request.remote or ""
+    proxies = request.app[PROXIES]
+    address = client_of(request, proxies)
     if not limit.allow(address):
         raise _Limited("too many requests", "too_many_requests", limit.wait(address))
     if request.path == LOGIN_PATH and (wait := failures.wait(address)):
@@ -166,7 +171,8 @@ def manners(metrics: Metrics, per_second: float, failed_logins: int) -> Any:
         except Exception as error:
             response = explain(error)
         if response.status == NOT_PROVEN and request.path == LOGIN_PATH:
-            failures.take(request.remote or "")
+            proxies = request.app[PROXIES]
+            failures.take(client_of(request, proxies))
         response.headers.update(CORS)
         metrics.requests.labels(path, str(response.status)).inc()
         metrics.seconds.labels(path).observe(time.monotonic() - start)

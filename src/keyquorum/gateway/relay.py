@@ -26,11 +26,13 @@ TOO_MANY = 429
 class Relay:
     """Mints keys for others; `sender` None: this gateway does not mint."""
 
-    def __init__(self, chain: ChainView, sender: Sender | None, per_owner: int, per_client: int) -> None:
+    def __init__(self, chain: ChainView, sender: Sender | None, per_owner: int, per_client: int, in_all: int) -> None:
+        """Of one owner, of one network address, and in all: so many mints an hour."""
         self._chain = chain
         self._sender = sender
         self._per_owner = Buckets(per_owner, HOUR)
         self._per_client = Buckets(per_client, HOUR)
+        self._in_all = Buckets(in_all, HOUR)
         self._waiting = 0
 
     async def mint(self, owner: str, client: str) -> Minted:
@@ -42,7 +44,8 @@ class Relay:
                 hint="mint with an account of your own",
                 status=403,
             )
-        if not self._per_client.allow(client) or not self._per_owner.allow(owner):
+        limits = ((self._per_client, client), (self._per_owner, owner), (self._in_all, ""))
+        if not all(bucket.allow(name) for bucket, name in limits):
             raise Refused("too many keys for now", code="too_many_mints", hint="wait an hour", status=TOO_MANY)
         if self._waiting >= QUEUE_LIMIT:
             raise Refused("too many mints at a time", code="busy", hint="ask again in a moment", status=TOO_MANY)

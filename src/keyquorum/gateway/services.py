@@ -66,7 +66,7 @@ class Gateway(Connection):
         config, chain, sender = self._config, self.chain, self._open_sender()
         per_client, calls = config.mints_per_client, config.calls_per_key
         mints = Quota("too_many_mints", "keys", per_client, config.mints_per_owner, config.mints_per_method)
-        self._relay = Relay(chain, sender, config.mints_per_owner, per_client)
+        self._relay = Relay(chain, sender, config.mints_per_owner, per_client, config.mints_per_method)
         self._signups = SignUps(chain, sender, mints)
         self._closing.append(self._signups.close)
         self._passkeys = PasskeyIndex(chain, config.login.rp_id, config.first_block)

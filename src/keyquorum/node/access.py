@@ -19,6 +19,7 @@ from keyquorum.auth import request as requests
 from keyquorum.auth import revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.delegation import follow
+from keyquorum.auth.network import address_of
 from keyquorum.auth.permission import Decision, KeyState, decide, decide_member
 from keyquorum.auth.request import Request
 from keyquorum.auth.scopes import Scope
@@ -104,10 +105,11 @@ class Access:
         return decide(certificate, scope, key, finalised, newest)
 
     async def _key_state(self, certificate: Certificate, key: str, newest: bool) -> KeyState:
-        owner, epoch, grants = None, 0, {}
+        owner, epoch, grants, itself = None, 0, {}, False
         for proven in certificate.methods:
             seen = await self._view.authorisation(int(key, 16), proven.type, proven.id, newest)
             owner, epoch = seen.owner, seen.grant_epoch
+            itself = bool(seen.public_key) and owner == address_of(seen.public_key)
             if seen.permitted:
                 grants[proven.type, proven.id] = seen.scopes
-        return KeyState(owner, grants, epoch)
+        return KeyState(owner, grants, epoch, itself)

@@ -23,6 +23,7 @@ from keyquorum.node.openapi import document
 from keyquorum.node.problem import BAD_REQUEST, NOT_FOUND, TOO_LARGE, TOO_MANY, UNAVAILABLE, ApiError, explain
 from keyquorum.node.quotas import client_address
 from keyquorum.serving.buckets import Buckets
+from keyquorum.serving.client_address import client_of
 
 log = structlog.get_logger("keyquorum.api")
 
@@ -128,12 +129,13 @@ def _guard(service: Service, limit: Buckets, audit: Audit | None, trusted: froze
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = _route(request)
-        client_address.set(request.remote or "")
-        begun = audit.begin(_kind(route), request.remote or "") if audit and request.method == "POST" else None
+        client = client_of(request, ())
+        client_address.set(client)
+        begun = audit.begin(_kind(route), client) if audit and request.method == "POST" else None
         decision = (FAILED, "hung_up")
         try:
-            if request.path.startswith("/v1/") and request.remote not in trusted:
-                _count(limit, request.remote or "")
+            if request.path.startswith("/v1/") and client not in trusted:
+                _count(limit, client)
             response = await handler(request)
             decision = (GRANTED, "")
         except Exception as error:

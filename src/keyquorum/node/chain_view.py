@@ -31,6 +31,8 @@ __all__ = ["MAX_AGE", "Authorisation", "ChainUnavailable", "ChainView", "Head", 
 FRESH_SECONDS = 0.25
 MAX_AGE = 10.0
 RECENT_BLOCKS = 256
+# What a wallet's contract may cost before anybody is known to be behind it.
+STRANGERS_GAS = 5_000_000
 # Who asks contracts of strangers: an account without a key. Some wallets check less when address 0 asks.
 NOBODY = "0x" + keccak(b"keyquorum: nobody in particular")[12:].hex()
 CACHE_LIMIT = 4096
@@ -285,7 +287,7 @@ class ChainView:
         head = await self.head()
         block = head.newest if newest else head.finalised
         try:
-            return await self._ask(lambda rpc: rpc.eth_call(address, data, block, NOBODY))
+            return await self._ask(lambda rpc: rpc.eth_call(address, data, block, NOBODY, STRANGERS_GAS))
         except Reverted:
             return b""
 

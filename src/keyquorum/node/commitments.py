@@ -26,7 +26,7 @@ from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError
 from keyquorum.node.quotas import client_address
 
 HOUR = 3600.0
-PER_CLIENT = 1200
+PER_CLIENT = 120
 CLIENTS = 10_000
 
 Answer = dict[str, Any]

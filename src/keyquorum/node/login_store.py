@@ -16,7 +16,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -128,6 +128,11 @@ class LoginStore:
 
     def _remember(self, connection: sqlite3.Connection, known: KnownSession, now: int) -> None:
         commitments, sessions = self._counts
+        first_known = connection.execute("SELECT record FROM sessions WHERE id = ?", (known.id,)).fetchone()
+        if first_known is not None:
+            # A step-up narrows; the certificate before it is still good, and must not vanish from its owner's list.
+            first_record = _decode(first_known[0])
+            known = replace(first_record, methods=tuple(sorted({*first_record.methods, *known.methods})))
         room = sessions - self._limits[1] + 1
         first = connection.execute("SELECT id, expires FROM sessions ORDER BY expires LIMIT ?", (_SWEEP,)).fetchall()
         gone = {name for place, (name, expires) in enumerate(first) if expires <= now or place < room}

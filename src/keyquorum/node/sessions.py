@@ -241,6 +241,9 @@ class Sessions:
         )
 
     async def _check_authority(self, what: Revocation, certificate: Certificate) -> None:
+        if what.key is not None:
+            # Whatever key the request names: a session that was ended for this one must not end it for others.
+            certificate = await self._access.alive(certificate, what.key)
         may_manage = what.key is not None and await self._access.may(certificate, Scope.MANAGE_PERMISSIONS, what.key)
         known = await self._store.session(what.session) if what.session is not None else None
         certified = [Proven(*identity) for identity in known.methods] if known is not None else []

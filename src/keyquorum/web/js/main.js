@@ -13,6 +13,9 @@ import { forget, load, save } from "./store.js";
 import * as terminal from "./terminal.js";
 
 const ETHER = 10n ** 18n;
+const MOST_KEYS = 50;
+/** Token ids of keys that were made here and now, for this login alone. */
+const madeHere = new Set();
 
 /** @type {keys.Network} */
 let network;
@@ -52,6 +55,7 @@ async function opened(done) {
   if (!done.before.length && (await needsKey())) {
     say("Making your key on the nodes ...");
     chosen = await keys.create(session, { userPublicKey: done.userPublicKey });
+    madeHere.add(chosen?.token_id);
   }
   await show();
   const adding = await load("adding");
@@ -67,8 +71,11 @@ const needsKey = async () => claims(session ?? fail()).methods[0].type === 1 || 
 
 /** @returns {Promise<string[]>} token ids that this session's identities open */
 async function theirKeys() {
-  const lists = await Promise.all(claims(session ?? fail()).methods.map((/** @type {any} */ each) => permissions.keysOf(network, each)));
-  return [...new Set(lists.flat())];
+  const lists = await Promise.allSettled(
+    claims(session ?? fail()).methods.map((/** @type {any} */ each) => permissions.keysOf(network, each)),
+  );
+  // A list that somebody made too long to read must not close the page: what is missing in it is only harder to find.
+  return [...new Set(lists.flatMap((list) => (list.status === "fulfilled" ? list.value : [])))].slice(0, MOST_KEYS);
 }
 
 /** @returns {never} */
@@ -161,7 +168,7 @@ async function showKeys() {
   if (chosen && !found.some((key) => key.token_id === chosen?.token_id)) found.unshift(/** @type {any} */ (chosen));
   const lines = found.map((key) => item(key.address, button("Open", "Opening ...", () => choose(key.token_id))));
   element("key-list").replaceChildren(...lines);
-  element("foreign-note").hidden = found.length < 2;
+  element("foreign-note").hidden = found.every((key) => madeHere.has(key.token_id));
 }
 
 /** @param {keys.Key} key */
