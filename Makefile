@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo up test check fmt bench soak contracts
+.PHONY: help install tools demo up test quick check fmt bench soak contracts
+PURE := tests/algebra tests/rounds tests/protocols tests/intents tests/auth
 help: ## show this menu
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -14,14 +15,23 @@ install: .venv/.installed ## make .venv with the pinned dependencies (does nothi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+tools: install ## what only tests use and npm has (ethers, anvil, solc, an OpenID provider)
+	@for folder in tests/js tests/providers/js contracts; do \
+	  echo "npm packages of $$folder ..."; \
+	  (cd $$folder && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.package-lock.json) || exit 1; \
+	done
+
 demo: install ## a network of four nodes makes a key, signs a real transaction, loses a node, signs again
 	@$(BIN)/keyquorum demo
 
 up: install ## start a network that keeps its keys in .keyquorum
 	@$(BIN)/keyquorum up --dir .keyquorum
 
-test: install ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: install ## run the tests; `make test T=tests/rounds` only those of one file or folder
+	@$(BIN)/python -m pytest -q $(if $(T),$(T),-n 2 --dist loadfile)
+
+quick: install ## the tests of the pure packages alone, in half a minute
+	@$(BIN)/python -m pytest -q -n 2 $(PURE)
 
 check: install ## lint, types, import directions, spec steps
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What every test shares: the long sweeps stay out unless they are asked for."""
+"""What every test shares: the long sweeps stay out unless they are asked for, and no test is lost without a word."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import os
 import pytest
 import structlog
 
+from roll_call import RollCall
+
 
 @pytest.fixture(autouse=True)
 def nodes_inside_tests_log_nowhere() -> None:
     """Keep what lives longer than a test from writing to that test's output, which is closed by then."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # in the process that counts for all workers
+        config.pluginmanager.register(RollCall(config), "roll-call")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
