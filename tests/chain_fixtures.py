@@ -45,7 +45,14 @@ async def dev_chain() -> AsyncIterator[str]:
 @pytest.fixture
 def anvil_chain(js_tools: Path) -> Iterator[str]:
     """The URL of a fresh anvil."""
-    binary = js_tools / "node_modules" / ".bin" / "anvil"
+    with running_anvil(js_tools) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running_anvil(tools: Path) -> Iterator[str]:
+    """The URL of a fresh anvil out of the installed JavaScript tools; skips where npm has none for this platform."""
+    binary = tools / "node_modules" / ".bin" / "anvil"
     if not binary.exists():
         pytest.skip("no anvil for this platform on npm")
     with tempfile.TemporaryFile("w+") as output:

@@ -1,17 +1,13 @@
 """Fixtures of the contract tests: a chain, and a world of deployed contracts that is as new for every test.
 
-By default the chain is py-evm in this process. A JSON-RPC chain is tested as well when there is one: at the URL in
-KEYQUORUM_TEST_RPC, or anvil if `tests/js` has it installed.
+Every test runs on py-evm in this process and on anvil, which `js_tools` installs; where it cannot, those tests skip and
+say why. KEYQUORUM_TEST_RPC adds the JSON-RPC chain at that URL.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,20 +15,19 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from evm import Chain, PyEvmChain, RpcChain  # noqa: E402
 from world import World  # noqa: E402
 
-ANVIL = HERE.parent / "js" / "node_modules" / ".bin" / "anvil"
+from chain_fixtures import js_tools, running_anvil  # noqa: E402, F401
+
 RPC_URL = os.environ.get("KEYQUORUM_TEST_RPC")
+# What a test is collected for must not depend on what happens to be installed: who looks later installs first.
+KINDS = ("py-evm", "anvil", *(("url",) if RPC_URL else ()))
 
 
-def _kinds() -> list[str]:
-    return ["py-evm"] + ["url"] * bool(RPC_URL) + ["anvil"] * ANVIL.exists()
-
-
-@pytest.fixture(scope="session", params=_kinds())
+@pytest.fixture(scope="session", params=KINDS)
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     if request.param == "py-evm":
         yield PyEvmChain()
@@ -40,7 +35,8 @@ def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
         assert RPC_URL is not None
         yield RpcChain(RPC_URL)
     else:
-        yield from _anvil()
+        with running_anvil(request.getfixturevalue("js_tools")) as url:
+            yield RpcChain(url)
 
 
 @pytest.fixture(scope="session")
@@ -80,25 +76,3 @@ class _reverts:
         assert error.name == self._name, str(error)
         assert not self._values or error.values == self._values, str(error)
         return True
-
-
-def _anvil() -> Iterator[Chain]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [str(ANVIL), "--port", str(port), "--silent", "--hardfork", "prague"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            try:
-                chain = RpcChain(f"http://127.0.0.1:{port}")
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert process.poll() is None, "anvil stopped"
-                time.sleep(0.05)
-        else:
-            raise AssertionError("anvil did not answer within ten seconds")
-        yield chain
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
