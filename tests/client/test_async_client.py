@@ -72,7 +72,7 @@ async def test_value_sent_in_each_type_of_transaction_is_executed_by_the_chain(
 async def test_a_transaction_for_another_chain_must_be_complete_and_is_not_filled_in(
     client: AsyncClient, key: Key
 ) -> None:
-    with pytest.raises(ValueError, match="fields"):
+    with pytest.raises(ValueError, match="lacks nonce, maxFeePerGas, maxPriorityFeePerGas"):
         await client.sign_transaction(key, {"chainId": 1, "to": key.address, "value": 1})
     fees = {"gas": 21000, "nonce": 7, "maxFeePerGas": 10, "maxPriorityFeePerGas": 1}
     signed = await client.sign_transaction(key, {"chainId": 1, "to": key.address, "value": 1, **fees})

@@ -1,8 +1,9 @@
 """From a loose transaction dict to a complete one: whatever is left out is filled in from the chain.
 
-Field names are those of eth-account and web3.py; types 0, 1, 2 (the default) and 4. Chain id, account nonce, gas
-(estimated, with a quarter on top) and fees come from the chain in one round trip. `keyquorum.intents` turns the
-result into the unsigned bytes, which each node decodes and shows; the client never asks for a digest.
+Field names are those of eth-account, web3.py and ethers; types 0, 1, 2 (the default) and 4. Chain id, account nonce,
+gas (estimated of everything that the transaction has, with a quarter on top) and fees come from the chain in one round
+trip. `keyquorum.intents` turns the result into the unsigned bytes, which each node decodes and shows; the client never
+asks for a digest.
 """
 
 from __future__ import annotations
@@ -11,36 +12,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keyquorum.chain.account import checksum
-from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, from_quantity
+from keyquorum.chain.contracts import decode_error
+from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import ChainError
 from keyquorum.client.network import chain_error
+from keyquorum.intents import lenient
 
 DEFAULT_TIP = 10**9
-ALIASES = {"input": "data", "gasLimit": "gas"}
-
-
-def as_int(value: Any) -> int:
-    """Read a number given as an integer, as 0x hex or as decimal digits."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or len(str(value)) > 80:
-        raise ValueError("a number is an integer, decimal digits or 0x hex")
-    return value if isinstance(value, int) else int(value, 16 if value.startswith("0x") else 10)
-
-
-def as_bytes(value: Any) -> bytes:
-    """Read bytes given as bytes or as 0x hex; None and "" are empty."""
-    if value is None or value == "":
-        return b""
-    if isinstance(value, str):
-        if not value.startswith("0x"):
-            raise ValueError("bytes are written as 0x and hex digits")
-        return bytes.fromhex(value[2:])
-    return bytes(value)
+_READ = lenient.NUMBERS | {"from", "to", "data", "accessList", "authorizationList"}
 
 
 def type_of(transaction: Mapping[str, Any]) -> int:
     """Return the type of a dict: what it says, else what its fields imply; 2 when they imply nothing."""
     if "type" in transaction:
-        return as_int(transaction["type"])
+        return lenient.read_integer(transaction["type"], "type")
     if "authorizationList" in transaction:
         return 4
     if "gasPrice" in transaction:
@@ -54,12 +39,11 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
     Raises `ValueError` for another sender, `ChainError` when the chain says that it would fail. A transaction for
     another chain is returned as it is: this chain knows nothing about it.
     """
-    found = {ALIASES.get(name, name): value for name, value in transaction.items()}
-    for name in ("gas", "value", "nonce", "chainId", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas"):
-        if name in found:
-            found[name] = as_int(found[name])
-    if "from" in found and checksum(found["from"]) != checksum(sender):
-        raise ValueError(f"the transaction is from {found['from']}, not from {sender}")
+    found = lenient.one_name(transaction)
+    values = {name: lenient.read_field(name, value) for name, value in found.items() if name in _READ}
+    found |= {name: value for name, value in values.items() if name in lenient.NUMBERS}
+    if "from" in found and checksum(values["from"]) != checksum(sender):
+        raise ValueError(f"the transaction is from {checksum(values['from'])}, not from {sender}")
     found.pop("from", None)
     found["type"] = type_of(found)
     if found.setdefault("chainId", chain_id) != chain_id:
@@ -70,14 +54,14 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
         ("eth_maxPriorityFeePerGas", ()),
     ]
     if "gas" not in found:
-        calls.append(("eth_estimateGas", (_call_object(found, sender),)))
+        calls.append(("eth_estimateGas", (_call_object(values, sender),)))
     try:
         nonce, block, tip, *estimate = await rpc.batch(calls)
     except (RpcError, RpcUnreachable) as error:
         raise chain_error("a transaction's nonce and fees", error) from None
     for answer in (nonce, block, *estimate):
         if isinstance(answer, RpcError):
-            raise ChainError(f"the chain refuses the transaction: {answer.message}", code="would_fail")
+            raise refusal(answer, sender)
     found.setdefault("nonce", from_quantity(nonce))
     if estimate:
         found["gas"] = from_quantity(estimate[0]) * 5 // 4
@@ -92,13 +76,51 @@ def _fill_fees(found: dict[str, Any], block: Mapping[str, Any], tip: Any) -> Non
     if found["type"] in (0, 1):
         found.setdefault("gasPrice", 2 * base_fee + priority)
     else:
-        priority = found.setdefault("maxPriorityFeePerGas", priority)
+        # A tip above the maximum that was given would be refused, and nobody asked for it.
+        priority = found.setdefault("maxPriorityFeePerGas", min(priority, found.get("maxFeePerGas", priority)))
         found.setdefault("maxFeePerGas", 2 * base_fee + priority)
 
 
-def _call_object(found: Mapping[str, Any], sender: str) -> dict[str, str]:
-    data = as_bytes(found.get("data"))
-    call = {"from": sender, "value": hex(found.get("value", 0))}
-    if to := as_bytes(found.get("to")):
-        call["to"] = "0x" + to.hex()
-    return call | ({"data": "0x" + data.hex()} if data else {})
+def refusal(answer: RpcError, sender: str) -> ChainError:
+    """Return the error for a transaction of `sender` that the chain refuses, with what can be done about it."""
+    reason = _reason(answer)
+    if "insufficient funds" in reason or "exceeds allowance" in reason:
+        hint = f"send ether to {sender} first: on a development network with `keyquorum fund {sender} 1ether`"
+    elif isinstance(answer, Reverted):
+        hint = "the contract refuses this: look at what the call would do, and at who may do it"
+    else:
+        hint = "compare the transaction with what the chain says"
+    return ChainError(f"the chain refuses the transaction: {reason}", code="would_fail", hint=hint)
+
+
+def _reason(answer: RpcError) -> str:
+    """Return the chain's words; where one of this network's contracts gave a reason as data, that."""
+    if not isinstance(answer, Reverted) or not answer.revert_data:
+        return answer.message
+    known = decode_error(answer.revert_data)
+    return answer.message if known.name == "Unknown" else known.message
+
+
+def _call_object(values: Mapping[str, Any], sender: str) -> dict[str, Any]:
+    """Return what is estimated: every field of the transaction that a call object knows, in JSON-RPC's notation."""
+    call: dict[str, Any] = {"from": sender, "value": "0x0"}
+    call |= {name: hex(value) for name, value in values.items() if name in lenient.NUMBERS and name != "type"}
+    call |= {name: "0x" + values[name].hex() for name in ("to", "data") if values.get(name)}
+    if "accessList" in values:
+        call["accessList"] = [
+            {"address": "0x" + one.address.hex(), "storageKeys": ["0x" + key.hex() for key in one.storage_keys]}
+            for one in values["accessList"]
+        ]
+    if "authorizationList" in values:
+        call["authorizationList"] = [
+            {
+                "chainId": hex(one.chain_id),
+                "address": "0x" + one.address.hex(),
+                "nonce": hex(one.nonce),
+                "yParity": hex(one.y_parity),
+                "r": hex(one.r),
+                "s": hex(one.s),
+            }
+            for one in values["authorizationList"]
+        ]
+    return call

@@ -7,8 +7,7 @@ the same reader as the nodes use.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from eth_hash.auto import keccak
@@ -17,12 +16,10 @@ from keyquorum.algebra import rlp
 from keyquorum.algebra.ecdsa import is_low
 from keyquorum.algebra.field import Q
 from keyquorum.algebra.strict_json import INT64
-from keyquorum.intents import eip712, evm_message, evm_transaction, evm_typed_data, raw_digest
+from keyquorum.intents import eip712, evm_message, evm_transaction, evm_typed_data, lenient, raw_digest
 from keyquorum.intents.intent import BadIntent
 from keyquorum.intents.registry import read
-from keyquorum.intents.show import address
 
-_HEX = re.compile("0[xX][0-9a-fA-F]*")
 _NAMES = {
     "nonce": "nonce",
     "gasPrice": "max_fee",
@@ -36,6 +33,7 @@ _NAMES = {
     "accessList": "access_list",
     "authorizationList": "authorizations",
 }
+_TYPED_DATA = ("types", "primaryType", "domain", "message")
 _DEFAULTS: dict[str, rlp.Encodable] = {
     "to": b"",
     "value": b"",
@@ -49,38 +47,41 @@ _DEFAULTS: dict[str, rlp.Encodable] = {
 def transaction_intent(transaction: Mapping[str, Any]) -> dict[str, Any]:
     """Return the intent of an eth-account style transaction dict; raise `BadIntent`.
 
-    The type is that of `type`, or follows from the fields as in eth-account. `from` and `input` (as `data`) are
-    accepted as web3.py writes them; `from` is not part of what is signed.
+    The type is that of `type`, or follows from the fields as in eth-account. `input` and `gasLimit` are accepted for
+    `data` and `gas`; `from` is not part of what is signed.
     """
     return _checked(evm_transaction.KIND, transaction="0x" + serialize(transaction).hex())
 
 
 def serialize(transaction: Mapping[str, Any]) -> bytes:
     """Return the unsigned bytes of an eth-account style transaction dict."""
-    given = {name: value for name, value in transaction.items() if name not in ("from", "type")}
-    if "input" in given and "data" not in given:
-        given["data"] = given.pop("input")
-    unknown = set(given) - set(_NAMES)
-    if unknown:
-        raise _bad(f"unknown transaction fields: {', '.join(sorted(map(str, unknown)))}")
-    kind = _transaction_type(transaction)
-    price, fee = ("maxFeePerGas", "gasPrice") if kind in (2, 4) else ("gasPrice", "maxFeePerGas")
-    if fee in given:
-        raise _bad(f"a transaction of type {kind} has no {fee}, but {price}")
-    fields = dict(_DEFAULTS)
-    for name, value in given.items():
-        fields[_NAMES[name]] = _ENCODERS.get(name, _number)(value, name)
+    given = lenient.one_name(transaction)
+    kind = _transaction_type(given)
+    names = {name: value for name, value in given.items() if name not in ("from", "type")}
     layout = evm_transaction.LAYOUTS[kind]
-    missing = [name for name in layout if name not in fields]
-    if missing or set(map(_NAMES.__getitem__, given)) - set(layout):
-        raise _bad(f"a transaction of type {kind} has the fields {', '.join(layout)}")
+    price, fee = ("maxFeePerGas", "gasPrice") if kind in (2, 4) else ("gasPrice", "maxFeePerGas")
+    if fee in names:
+        raise lenient.bad(f"a transaction of type {kind} has no {fee}, but {price}")
+    known = {name: field for name, field in _NAMES.items() if field in layout and name != fee}
+    if foreign := sorted(map(str, set(names) - set(known))):
+        raise lenient.bad(f"a transaction of type {kind} has no {', '.join(foreign)}: it has {', '.join(known)}")
+    fields = _DEFAULTS | {known[name]: _encoded(lenient.read_field(name, value)) for name, value in names.items()}
+    if missing := [name for name, field in known.items() if field not in fields]:
+        raise lenient.bad(f"a transaction of type {kind} lacks {', '.join(missing)}")
     body = rlp.encode([fields[name] for name in layout])
     return body if kind == 0 else bytes([kind]) + body
 
 
+def _encoded(value: Any) -> rlp.Encodable:
+    """Return what RLP has for a value that was read: numbers become bytes, tuples lists."""
+    if isinstance(value, int):
+        return rlp.number(value)
+    return value if isinstance(value, bytes) else [_encoded(one) for one in value]
+
+
 def _transaction_type(transaction: Mapping[str, Any]) -> int:
     if "type" in transaction:
-        kind = _integer(transaction["type"], "type")
+        kind = lenient.read_integer(transaction["type"], "type")
     elif "authorizationList" in transaction:
         kind = 4
     elif "maxFeePerGas" in transaction:
@@ -102,16 +103,17 @@ def message_intent(message: str | bytes) -> dict[str, Any]:
 def typed_data_intent(typed_data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the intent of EIP-712 data `{types, primaryType, domain, message}`; raise `BadIntent`.
 
-    An absent `EIP712Domain` is derived from the domain, an absent `primaryType` is the only struct no other
-    uses, types that nobody uses are left out; none of this changes the digest. Bytes become hex, large
+    An absent `EIP712Domain` is derived from the domain, an absent `primaryType` is the only struct no other uses. Types
+    that nobody uses and members that no type declares are left out: they are not signed. None of this changes the
+    digest. An undeclared member of the *domain* is refused: encoders do not agree about it. Bytes become hex, large
     integers decimal text.
     """
     if not {"types", "domain", "message"} <= set(typed_data):
         raise eip712.bad("typed data has the fields types, primaryType, domain and message")
-    data = {name: _plain(value) for name, value in typed_data.items()}
-    types = data["types"]
-    if not isinstance(types, dict):
+    data = {name: _plain(typed_data[name]) for name in _TYPED_DATA if name in typed_data}
+    if not isinstance(data["types"], dict):
         raise eip712.bad("types must be an object")
+    types = {name: _members(members) for name, members in data["types"].items()}
     types.setdefault(
         eip712.DOMAIN,
         [{"name": name, "type": kind} for name, kind in eip712.DOMAIN_FIELDS.items() if name in data["domain"]],
@@ -123,9 +125,32 @@ def typed_data_intent(typed_data: Mapping[str, Any]) -> dict[str, Any]:
         if len(roots) != 1:
             raise eip712.bad("the primary type does not follow from the types", "give primaryType")
         data["primaryType"] = roots[0]
-    wanted = used.get(str(data["primaryType"]), set()) | {eip712.DOMAIN}
+    primary = str(data["primaryType"])
+    wanted = used.get(primary, set()) | {eip712.DOMAIN}
     data["types"] = {name: members for name, members in types.items() if name in wanted}
+    data["message"] = _declared(data["types"], primary, data["message"], eip712.MAX_DEPTH)
     return _checked(evm_typed_data.KIND, typed_data=data)
+
+
+def _members(members: Any) -> Any:
+    """Return a struct's members with only what counts of each, name and type; what is malformed stays as it is."""
+    if not isinstance(members, list):
+        return members
+    return [{k: one[k] for k in ("name", "type") if k in one} if isinstance(one, dict) else one for one in members]
+
+
+def _declared(types: Mapping[str, Any], kind: Any, value: Any, depth: int) -> Any:
+    """Return `value` without members that its type does not declare, at any depth; what is malformed stays as it is."""
+    kind = str(kind)
+    if depth < 0:
+        return value
+    if isinstance(value, list) and kind.endswith("]"):
+        return [_declared(types, kind.rpartition("[")[0], one, depth - 1) for one in value]
+    members = types.get(kind)
+    if not isinstance(value, dict) or not isinstance(members, list):
+        return value
+    of = {str(one.get("name")): one.get("type") for one in members if isinstance(one, dict)}
+    return {name: _declared(types, of[name], inner, depth - 1) for name, inner in value.items() if name in of}
 
 
 def _leads_to(types: Mapping[str, Any], struct: str) -> set[str]:
@@ -167,89 +192,10 @@ def transaction_hash(signed: bytes) -> bytes:
     return keccak(signed)
 
 
-# ---- lenient readers --------------------------------------------------------------------------------------------
-
-
 def _checked(kind: str, **content: Any) -> dict[str, Any]:
     intent = {"kind": kind, **content}
     read(intent)
     return intent
-
-
-def _bad(message: str) -> BadIntent:
-    return BadIntent("bad_transaction_field", message, "write the transaction as eth-account takes it")
-
-
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, str) and _HEX.fullmatch(value) and len(value) > 2:
-        return int(value, 16)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _bad(f"{name} must be an integer from 0 upwards, or 0x and hex digits")
-    return int(value)
-
-
-def _number(value: Any, name: str) -> bytes:
-    return rlp.number(_integer(value, name))
-
-
-def _bytes(value: Any, name: str) -> bytes:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return bytes(value)
-    if not isinstance(value, str) or not _HEX.fullmatch(value) or len(value) % 2:
-        raise _bad(f"{name} must be bytes, or 0x and an even number of hex digits")
-    return bytes.fromhex(value[2:])
-
-
-def _address(value: Any, name: str) -> bytes:
-    raw = _bytes(value, name)
-    if isinstance(value, str) and value[2:] not in (value[2:].lower(), value[2:].upper()) and value != address(raw):
-        raise _bad(f"{name} has a wrong checksum")
-    return raw
-
-
-def _to(value: Any, name: str) -> bytes:
-    return b"" if value in (None, "", b"", "0x") else _address(value, name)
-
-
-def _access_list(value: Any, name: str) -> list[rlp.Encodable]:
-    return [
-        [_address(_part(entry, "address"), name), [_bytes(key, name) for key in _part(entry, "storageKeys")]]
-        for entry in _entries(value, name)
-    ]
-
-
-def _authorizations(value: Any, name: str) -> list[rlp.Encodable]:
-    return [
-        [
-            _number(_part(entry, "chainId"), name),
-            _address(_part(entry, "address"), name),
-            *(_number(_part(entry, part), name) for part in ("nonce", "yParity", "r", "s")),
-        ]
-        for entry in _entries(value, name)
-    ]
-
-
-def _entries(value: Any, name: str) -> Sequence[Any]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise _bad(f"{name} must be a list")
-    return value
-
-
-def _part(entry: Any, name: str) -> Any:
-    """Return a part of a dict, or of an object with snake case names such as eth-account's authorizations."""
-    snake = {"chainId": "chain_id", "yParity": "y_parity", "storageKeys": "storage_keys"}.get(name, name)
-    found = entry.get(name) if isinstance(entry, Mapping) else getattr(entry, snake, None)
-    if found is None:
-        raise _bad(f"an entry lacks {name}")
-    return found
-
-
-_ENCODERS: dict[str, Callable[[Any, str], rlp.Encodable]] = {
-    "to": _to,
-    "data": _bytes,
-    "accessList": _access_list,
-    "authorizationList": _authorizations,
-}
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from eth_hash.auto import keccak
 from keyquorum.algebra.strict_json import hex_bytes
 from keyquorum.intents.intent import BadIntent
 from keyquorum.intents.read_fields import read_fields
-from keyquorum.intents.show import address
+from keyquorum.intents.show import address, quoted
 
 MAX_STRUCTS = 32
 MAX_FIELDS = 64
@@ -62,10 +62,12 @@ def bad(message: str, hint: str = "see spec/intents.md for the accepted form of 
 
 def read_types(value: dict[str, Any], primary: str) -> Types:
     """Return the struct types of the JSON `types`; each is well formed, known, and used by domain or `primary`."""
+    if primary == DOMAIN:
+        raise bad("EIP712Domain cannot be the primary type: it says for whom one signs, not what", "sign a message")
     if not 2 <= len(value) <= MAX_STRUCTS:
         raise bad(f"types must be an object of 2 to {MAX_STRUCTS} structs, EIP712Domain among them")
     types = {name: _read_struct(name, members) for name, members in value.items()}
-    if DOMAIN not in types or primary not in types or primary == DOMAIN:
+    if DOMAIN not in types or primary not in types:
         raise bad("types must hold EIP712Domain and the primary type, which is another")
     for struct, members in types.items():
         for name, kind in members.items():
@@ -91,8 +93,13 @@ def _read_struct(name: str, members: Any) -> dict[str, str]:
     fields: dict[str, str] = {}
     for member in members:
         found = read_fields(member, {"name": str, "type": str}, where=f"a field of {name}")
-        if not _FIELD_NAME.fullmatch(found["name"]) or not _TYPE.fullmatch(found["type"]):
-            raise bad(f"a field of {name} has a malformed name or type")
+        if not _FIELD_NAME.fullmatch(found["name"]):
+            raise bad(
+                f"a field of {name} has the malformed name {quoted(found['name'], 32)}",
+                "names have letters, digits, _ and $ and begin with no digit: @context and its like are not signed",
+            )
+        if not _TYPE.fullmatch(found["type"]):
+            raise bad(f"{name}.{found['name']} has a malformed type")
         if found["name"] in fields:
             raise bad(f"the field {name}.{found['name']} is declared twice")
         fields[found["name"]] = found["type"]
@@ -155,8 +162,13 @@ class Values:
 
     def _struct(self, kind: str, value: Any, where: str, depth: int) -> dict[str, Any]:
         members = self.types[kind]
-        if type(value) is not dict or value.keys() != members.keys():
-            raise bad(f"{where} must be an object with exactly the fields {', '.join(members)}")
+        if type(value) is not dict:
+            raise bad(f"{where} must be an object with the fields {', '.join(members)}")
+        if lacking := [name for name in members if name not in value]:
+            raise bad(f"{where} lacks {', '.join(lacking)}")
+        if foreign := [name for name in value if name not in members]:
+            names = ", ".join(quoted(str(name), 32) for name in foreign[:4])
+            raise bad(f"{where} has {names}, which {kind} does not declare", "leave it out, or declare it in types")
         return {name: self.read(of, value[name], f"{where}.{name}", depth + 1) for name, of in members.items()}
 
 
