@@ -200,9 +200,11 @@ async def test_the_authenticator_data_is_37_bytes(
 ) -> None:
     client = passkey.client_data(bytes.fromhex(world.statement.challenge))
     good = passkey.authenticator_data()
-    for code, data in (("bad_passkey", good[:-1]), ("bad_passkey", b"\0"), ("bad_value", good + b"\xa0")):
+    for code, data in (("bad_passkey", good[:-1]), ("bad_passkey", b"\0"), ("bad_passkey", good + b"\xa0")):
         with refused(code, status=400):
             await prove("passkey", passkey.assertion(client, data), world.statement, context)
+    with pytest.raises(AuthError, match="ask for no extensions"):
+        await prove("passkey", passkey.assertion(client, good[:32] + b"\x85" + bytes(35)), world.statement, context)
 
 
 async def test_every_byte_of_the_assertion_is_under_the_signature(
@@ -370,6 +372,18 @@ async def test_a_node_without_settings_refuses_and_says_why(passkey: SoftPasskey
         {"origins": ["https://*.wallet.example"]},
         {"origins": ["http://wallet.example"]},
         {"origins": ["http://localhost.evil.example"]},
+        {"origins": ["https://wallet.example:443"]},
+        {"origins": ["http://localhost:80"]},
+        {"origins": ["https://wallet.example:65536"]},
+        {"origins": ["https://wallet.example:0443"]},
+        {"origins": ["https://wallet..example"]},
+        {"origins": ["http://evillocalhost"]},
+        {"origins": ["http://localhost."]},
+        {"origins": ["android:apk-key-hash:" + "A" * 42]},
+        {"origins": ["android:apk-key-hash:" + "A" * 42 + "B"]},
+        {"origins": ["android:apk-key-hash:" + "A" * 43 + "="]},
+        {"origins": ["chrome-extension://" + "q" * 32]},
+        {"origins": ["chrome-extension://" + "a" * 32 + "/page"]},
         {"origin": ["https://wallet.example"]},
     ],
 )
@@ -378,6 +392,33 @@ def test_settings_that_could_mean_more_than_they_say_are_refused(change: dict[st
     assert msgspec.convert(good, PasskeySettings).rp_ids == ("wallet.example",)
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(good | change, PasskeySettings)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://wallet.example",
+        "https://wallet.example:8443",
+        "https://wallet.example:80",
+        "http://localhost",
+        "http://localhost:443",
+        "http://app.localhost:3000",
+        "android:apk-key-hash:" + to_base64url(hashlib.sha256(b"an app's certificate").digest()),
+        "chrome-extension://" + "abcdefghijklmnop" * 2,
+    ],
+)
+async def test_whoever_the_operator_lists_may_ask_and_nobody_who_only_looks_alike(
+    passkey: SoftPasskey, world: Any, context: Context, origin: str, refused: Refused
+) -> None:
+    context = replace(context, settings=PasskeySettings(rp_ids=("localhost",), origins=(origin,)))
+    client = passkey.client_data(bytes.fromhex(world.statement.challenge))
+    asked = json.loads(client)
+    good = json.dumps(asked | {"origin": origin}).encode()
+    assert await prove("passkey", passkey.assertion(good), world.statement, context)
+    for other in (origin + "x", origin[:-1], origin.swapcase()):
+        with refused("wrong_origin"):
+            bad = json.dumps(asked | {"origin": other}).encode()
+            await prove("passkey", passkey.assertion(bad), world.statement, context)
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA", "RS256"])

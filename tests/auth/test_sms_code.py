@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.sms_code import normalise
 
 
@@ -38,3 +39,23 @@ def test_a_number_in_e164_is_its_own_name(number: str) -> None:
 def test_everything_else_is_refused(refused: Callable[..., Any], given: str) -> None:
     with refused("bad_mail_or_phone", 400):
         normalise(given)
+
+
+@pytest.mark.parametrize(
+    ("dialled", "hint"),
+    [
+        ("+6104312345678", "+6143"),
+        ("+4407911123456", "+4479"),
+        ("+49015123456789", "+4915"),
+        ("+353087123456", "+35387"),
+    ],
+)
+def test_the_zero_that_is_dialled_inside_a_country_makes_no_second_identity(dialled: str, hint: str) -> None:
+    with pytest.raises(AuthError, match="begins with 0 behind") as caught:
+        normalise(dialled)
+    assert "leave out the 0" in caught.value.hint and hint + "..." in caught.value.hint
+
+
+@pytest.mark.parametrize("number", ["+390612345678", "+2250701234567", "+37806123456", "+24106123456", "+242061234567"])
+def test_where_numbers_begin_with_zero_it_stays(number: str) -> None:
+    assert normalise(number) == number

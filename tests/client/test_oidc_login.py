@@ -15,6 +15,8 @@ from aiohttp import web
 from yarl import URL
 
 from keyquorum.auth.encoding import to_base64url
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.oidc import read_id_token
 from keyquorum.client import oauth, oidc
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Timeout
 from keyquorum.client.oauth import Pkce, ProviderError
@@ -24,10 +26,11 @@ from provider_kit import new_statement
 STATEMENT = new_statement()
 
 
-def token_with(**changes: Any) -> str:
+def token_with(header: dict[str, Any] | None = None, **changes: Any) -> str:
     """An id_token as far as the client looks at it."""
     claims = {"nonce": STATEMENT.challenge, "aud": "app"} | changes
-    return f"e30.{to_base64url(json.dumps(claims).encode())}.AAAA"
+    parts = {"alg": "RS256"} | (header or {}), claims
+    return ".".join([*(to_base64url(json.dumps(part).encode()) for part in parts), "AAAA"])
 
 
 TOKEN = token_with()
@@ -157,7 +160,7 @@ async def test_where_to_go_is_for_the_issuer_to_say_and_not_for_the_gateway(prov
 @pytest.mark.parametrize("flow", ["code", "implicit"])
 @pytest.mark.parametrize("token", [
     token_with(nonce="ab" * 32), token_with(nonce=None), token_with(aud="other"), token_with(aud=["other"]),
-    "e30.e30.AAAA", "no token", "e30.W10.AAAA",
+    token_with(aud=None), token_with(nonce=[STATEMENT.challenge]),
 ])  # fmt: skip
 async def test_a_token_for_somebody_elses_login_is_shown_to_nobody(provider: Provider, flow: Any, token: str) -> None:
     provider.token = {"id_token": token}
@@ -165,6 +168,29 @@ async def test_a_token_for_somebody_elses_login_is_shown_to_nobody(provider: Pro
     with pytest.raises(ProviderError) as caught:
         await oidc.log_in(at(provider, flow=flow), STATEMENT, browser.open_url, seconds=5)
     assert caught.value.code == "wrong_token" and token not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", [
+    "e30.e30.AAAA", "no token", "e30.W10.AAAA", token_with({"alg": "ES256"}), token_with({"crit": ["exp"]}),
+    token_with({"typ": "at+jwt"}),
+])  # fmt: skip
+async def test_a_token_that_no_node_reads_is_not_called_somebody_elses(provider: Provider, token: str) -> None:
+    provider.token = {"id_token": token}
+    with pytest.raises(ProviderError) as caught:
+        await oidc.log_in(at(provider), STATEMENT, Browser().open_url, seconds=5)
+    assert caught.value.code == "unreadable_token" and token not in str(caught.value)
+    with pytest.raises(AuthError):
+        read_id_token(token)
+
+
+@pytest.mark.parametrize("token", [
+    token_with(auth_time=1610270000.25), token_with({"typ": "jwt", "tenant": "a", "jku": "https://evil.example/k"}),
+    token_with({"typ": "application/jwt", "x5t#S256": "abc"}), token_with(aud=["other", "app"], azp="app"),
+])  # fmt: skip
+async def test_what_a_node_reads_a_client_reads(provider: Provider, token: str) -> None:
+    provider.token = {"id_token": token}
+    proof = await oidc.log_in(at(provider), STATEMENT, Browser().open_url, seconds=5)
+    assert proof == {"id_token": token} and read_id_token(token).claims["nonce"] == STATEMENT.challenge
 
 
 async def test_the_answer_of_another_provider_is_not_taken_to_this_one(provider: Provider) -> None:

@@ -46,17 +46,38 @@ _LIMITS = {
     "signature": MAX_SIGNATURE_BYTES,
 }
 _CHARACTERS = {name: -(-limit * 4 // 3) for name, limit in _LIMITS.items()}
+# The proof may bring longer authenticator data than is accepted, so that what is wrong with it can be said.
+_CHARACTERS["authenticator_data"] = 1024
 _PROOF: Rules = {name: text(length, 1) for name, length in _CHARACTERS.items()}
-_HOST = r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?"
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*"
+_PORT = r"(?::([1-9][0-9]{0,4}))?"
 _RP_ID = re.compile(_HOST)
-_ORIGIN = re.compile(rf"https://{_HOST}(?::[1-9][0-9]{{0,4}})?|http://localhost(?::[1-9][0-9]{{0,4}})?")
+_WEB = re.compile(rf"(?:(https)://{_HOST}|(http)://(?:{_HOST}\.)?localhost){_PORT}")
+# What Android says for an app (the SHA-256 of its certificate), and Chrome for an extension (its id).
+_APP = re.compile(r"android:apk-key-hash:[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]|chrome-extension://[a-p]{32}")
+_USUAL_PORTS = {"https": 443, "http": 80}
+MAX_PORT = 65535
+
+
+def is_origin(text: str) -> bool:
+    """Say whether some client writes this origin in an assertion: a page, an Android app, a Chrome extension.
+
+    Pages are https, or http on this machine (`localhost` and names under it). A scheme's usual port is never written.
+    """
+    found = _WEB.fullmatch(text)
+    if found is None:
+        return _APP.fullmatch(text) is not None
+    port = int(found[3] or 1)
+    return port <= MAX_PORT and port != _USUAL_PORTS[found[1] or found[2]]
 
 
 class PasskeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `[auth.passkey]`: at which relying parties and pages people may log in with a passkey.
 
     `rp_ids` are domains ("wallet.example"), `origins` pages as a browser writes them ("https://wallet.example",
-    "http://localhost:7480"): compared letter for letter, never as a prefix or suffix.
+    "http://localhost:7480"), Android apps ("android:apk-key-hash:" and 43 characters) and Chrome extensions: compared
+    letter for letter, never as a prefix or suffix.
     """
 
     rp_ids: tuple[str, ...]
@@ -65,8 +86,11 @@ class PasskeySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.rp_ids or not all(_RP_ID.fullmatch(each) for each in self.rp_ids):
             raise ValueError("rp_ids must be domain names in lower case")
-        if not self.origins or not all(_ORIGIN.fullmatch(each) for each in self.origins):
-            raise ValueError("origins must be https://host[:port], or http://localhost[:port], without a path")
+        if not self.origins or not all(map(is_origin, self.origins)):
+            raise ValueError(
+                "origins are https://host[:port] or http://localhost[:port], without a path and without the usual port"
+                " (443, 80), android:apk-key-hash:<43 characters>, or chrome-extension://<id>"
+            )
 
 
 class Passkey:

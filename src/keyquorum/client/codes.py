@@ -9,10 +9,9 @@ and a code that came with another one belongs to somebody else's login.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -25,6 +24,7 @@ from keyquorum.auth.code_assertion import (
     read_assertion,
 )
 from keyquorum.auth.errors import AuthError
+from keyquorum.auth.provider import origin
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client.errors import BadAnswer, Misconfigured, Refused, Unavailable
@@ -178,11 +178,11 @@ def _why_not(needed: int, live: int, failed: Mapping[str, NodeError]) -> Refused
 
 
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
     try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        origin(url)
     except ValueError:
-        local = False
-    if parts.scheme != "https" and not (parts.scheme == "http" and local):
-        raise Misconfigured("a code service is reached over https (http on this machine)", code="bad_service_url")
+        raise Misconfigured(
+            "a code service is reached over https (http on this machine)",
+            code="bad_service_url",
+            hint="the gateway's login configuration names it: tell its operator",
+        ) from None

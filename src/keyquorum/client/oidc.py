@@ -14,10 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.errors import AuthError
-from keyquorum.auth.oidc import DISCOVERY, MAX_CHARACTERS
+from keyquorum.auth.oidc import DISCOVERY, read_id_token
 from keyquorum.auth.provider import host_of
 from keyquorum.auth.statement import Statement
 from keyquorum.client import oauth
@@ -98,19 +96,23 @@ async def log_in(
 
 
 def _for_this_login(token: str, provider: OidcLogin, statement: Statement) -> dict[str, str]:
-    """Return the proof; raise `ProviderError` for a token that was made for somebody else's login.
+    """Return the proof; raise `ProviderError` for a token that no node reads, or that was made for another login.
 
     A page between here and the provider could have asked it with a nonce of its own. Shown to nobody, such a token is
     worth nothing.
     """
     try:
-        claims = loads(from_base64url(token.split(".")[1], "the id_token"), MAX_CHARACTERS)
-        audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-        mine = claims["nonce"] == statement.challenge and provider.client_id in audience
-    except (AuthError, BadJson, IndexError, KeyError, TypeError):
-        mine = False
-    if not mine:
+        found = read_id_token(token)
+    except AuthError as error:
+        raise ProviderError(
+            f"the token of {host_of(provider.issuer)} cannot be used: {error.message}",
+            code="unreadable_token",
+            hint="the provider's settings for this application must give id_tokens signed with RS256",
+        ) from None
+    if found.claims.get("nonce") != statement.challenge:
         raise ProviderError("the provider's token is for another login than this one", code="wrong_token")
+    if provider.client_id not in found.audiences:
+        raise ProviderError("the provider's token is for another application than this one", code="wrong_token")
     return {"id_token": token}
 
 
