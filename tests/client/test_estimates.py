@@ -9,6 +9,7 @@ from eth_account import Account
 
 from chain_fixtures import anvil_chain, any_chain, dev_chain, js_tools  # noqa: F401
 from keyquorum.chain.devchain.accounts import ACCOUNTS
+from keyquorum.chain.fees import SpendingLimits
 from keyquorum.chain.rpc import Rpc
 from keyquorum.client import AsyncClient, Key
 from keyquorum.client.errors import ChainError
@@ -49,7 +50,7 @@ async def test_a_transaction_without_gas_is_estimated_with_all_that_it_has_and_i
 ) -> None:
     asked, least = TRANSACTIONS[name]
     async with Rpc(any_chain, timeout=30) as rpc:
-        complete = await fill(rpc, PAYER.address, asked, 31337)
+        complete = await fill(rpc, PAYER.address, asked, 31337, SpendingLimits())
         assert complete["gas"] >= least
         raw = bytes(PAYER.sign_transaction(complete | {"to": complete.get("to", "")}).raw_transaction)
         receipt = await rpc.wait_receipt(await rpc.send_raw(raw), 10)
@@ -72,11 +73,11 @@ async def test_every_field_reaches_the_estimate(monkeypatch: pytest.MonkeyPatch)
         "authorizationList": [authorization()],
     }  # fmt: skip
     del everything["gasLimit"]
-    await fill(rpc, PAYER.address, everything, 31337)
+    await fill(rpc, PAYER.address, everything, 31337, SpendingLimits())
     assert set(seen) == set(everything)
     assert (seen["value"], seen["nonce"], seen["maxFeePerGas"], seen["chainId"]) == ("0x5", "0x7", "0x9", "0x7a69")
     seen.clear()
-    await fill(rpc, PAYER.address, {"to": TO, "gasPrice": 3}, 31337)
+    await fill(rpc, PAYER.address, {"to": TO, "gasPrice": 3}, 31337, SpendingLimits())
     assert seen["gasPrice"] == "0x3"
 
 

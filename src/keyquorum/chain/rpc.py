@@ -22,6 +22,7 @@ from yarl import URL
 
 from keyquorum.chain import account
 from keyquorum.chain.account import Transaction
+from keyquorum.chain.fees import DEFAULT_TIP, SERVICE_LIMITS, SpendingLimits
 
 MAX_REPLY = 32 * 1024 * 1024
 BATCH = 200
@@ -301,12 +302,16 @@ def _call_object(
 class Sender:
     """One account that pays for transactions; safe to share between tasks of one event loop."""
 
-    def __init__(self, rpc: Rpc, private_key: bytes, receipt_timeout: float = 60.0) -> None:
+    def __init__(
+        self, rpc: Rpc, private_key: bytes, receipt_timeout: float = 60.0, limits: SpendingLimits = SERVICE_LIMITS
+    ) -> None:
         self._rpc = rpc
+        self._limits = limits
         self._private_key = bytes(private_key)
         self._receipt_timeout = receipt_timeout
         self._lock = asyncio.Lock()
         self._next: int | None = None
+        self._under_way = 0
         self.address = account.checksum(account.address_of(private_key))
 
     def __repr__(self) -> str:
@@ -322,16 +327,25 @@ class Sender:
 
         `gas` None: estimated, with a quarter on top. Raises `Reverted` when the EVM refuses (before sending, from the
         estimate, or after, with the receipt), `RpcError`/`RpcUnreachable` when the transaction was not accepted,
-        `TimeoutError` when it was accepted but not mined in time.
+        `TooDear` when the endpoint's fees are above this account's limits, `TimeoutError` when it was accepted but not
+        mined in time.
         """
-        transaction = await self._prepare(to, data, value, gas)
-        transaction_hash = await self._submit(transaction)
-        receipt = await self._rpc.wait_receipt(transaction_hash, self._receipt_timeout)
+        self._under_way += 1
+        try:
+            transaction, pending = await self._prepare(to, data, value, gas)
+            transaction_hash = await self._submit(transaction, pending)
+            receipt = await self._rpc.wait_receipt(transaction_hash, self._receipt_timeout)
+        except TimeoutError:
+            self._next = None
+            raise
+        finally:
+            self._under_way -= 1
         if receipt.get("status") != "0x1":
             raise await self._reverted(receipt, _call_object(to, data, self.address, value, transaction.gas))
         return receipt
 
-    async def _prepare(self, to: str | None, data: bytes, value: int, gas: int | None) -> Transaction:
+    async def _prepare(self, to: str | None, data: bytes, value: int, gas: int | None) -> tuple[Transaction, int]:
+        """Return the transaction, without its nonce, and how many the chain has or expects of this account."""
         destination = b"" if to is None else from_hex(to)
         if to is not None and len(destination) != 20:
             raise ValueError("an address has 20 bytes")
@@ -339,20 +353,23 @@ class Sender:
         calls: list[tuple[str, Sequence[Any]]] = [
             ("eth_getBlockByNumber", ("latest", False)),
             ("eth_maxPriorityFeePerGas", ()),
+            ("eth_getTransactionCount", (self.address, "pending")),
         ]
         if gas is None:
             calls.append(("eth_estimateGas", (_call_object(to, data, self.address, value),)))
-        block, tip, *estimate = await self._rpc.batch(calls)
-        for answer in (block, *estimate):
+        block, tip, count, *estimate = await self._rpc.batch(calls)
+        for answer in (block, count, *estimate):
             if isinstance(answer, RpcError):
                 raise answer
         try:
-            base_fee = from_quantity(block["baseFeePerGas"])
-            priority = 10**9 if isinstance(tip, RpcError) else from_quantity(tip)
+            base_fee, pending = from_quantity(block["baseFeePerGas"]), from_quantity(count)
+            tip = DEFAULT_TIP if isinstance(tip, RpcError) else from_quantity(tip)
             limit = gas if gas is not None else from_quantity(estimate[0]) * 5 // 4
         except (KeyError, TypeError, ValueError):
             raise RpcUnreachable(f"{self._rpc.name} does not offer EIP-1559 fees") from None
-        return Transaction(
+        priority = self._limits.tip(base_fee, tip)
+        self._limits.check(limit, 2 * base_fee + priority)
+        made = Transaction(
             chain_id=chain_id,
             nonce=0,
             priority_fee=priority,
@@ -362,9 +379,13 @@ class Sender:
             value=value,
             data=bytes(data),
         )
+        return made, pending
 
-    async def _submit(self, transaction: Transaction) -> str:
+    async def _submit(self, transaction: Transaction, pending: int) -> str:
         async with self._lock:
+            if self._under_way == 1 and pending != self._next:
+                # Everything of this account was mined, so the chain's count is right: it may have gone back since.
+                self._next = pending
             for attempt in range(NONCE_RETRIES):
                 if self._next is None:
                     self._next = await self._rpc._quantity("eth_getTransactionCount", self.address, "pending")

@@ -34,6 +34,7 @@ def exit_code(error: KeyquorumError) -> int:
 
     codes = {
         errors.Misconfigured: USAGE,
+        errors.TooExpensive: USAGE,
         errors.Refused: REFUSED,
         errors.Unavailable: UNAVAILABLE,
         errors.Timeout: UNAVAILABLE,

@@ -14,6 +14,7 @@ import typer
 
 from keyquorum.cli.keys import KeyArgument
 from keyquorum.cli.output import CHAIN, JsonOption, command
+from keyquorum.cli.spending import MaxFeeOption, limits_of
 from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, run_with_session
 
 app = typer.Typer(help="Sign messages, transactions and typed data with a key.", no_args_is_help=True)
@@ -81,6 +82,7 @@ def transaction(
     key: KeyArgument,
     source: Annotated[str, typer.Argument(help="A file with the transaction as JSON, or - for standard input.")],
     directory: DirOption = DEFAULT_DIR,
+    max_fee: MaxFeeOption = None,
     account_file: AccountOption = None,
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
@@ -88,9 +90,10 @@ def transaction(
     """Sign a transaction without sending it; what the JSON leaves out is filled in from the chain."""
     with command(as_json) as out:
         found = read_json(source)
+        limits = limits_of(parse_amount(max_fee) if max_fee else None)
         with out.working("signing"):
             signed = run_with_session(
-                directory, account_file, timeout, lambda client: client.sign_transaction(key, found)
+                directory, account_file, timeout, lambda client: client.sign_transaction(key, found), limits
             )
         result = signed.to_json()
         del result["status"]
@@ -122,6 +125,7 @@ def send(
     value: Annotated[str, typer.Argument(help="How much: 1000 (wei), 5gwei, 0.1ether.")] = "0",
     data: Annotated[str, typer.Option("--data", help="Call data: 0x and hex digits.")] = "0x",
     directory: DirOption = DEFAULT_DIR,
+    max_fee: MaxFeeOption = None,
     account_file: AccountOption = None,
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
@@ -129,8 +133,11 @@ def send(
     """Send ether from a key, or call a contract, in a type-2 transaction; waits until the chain executed it."""
     with command(as_json) as out:
         call = {"to": to, "value": parse_amount(value), "data": data}
+        limits = limits_of(parse_amount(max_fee) if max_fee else None)
         with out.working("signing and sending"):
-            sent = run_with_session(directory, account_file, timeout, lambda client: client.send_transaction(key, call))
+            sent = run_with_session(
+                directory, account_file, timeout, lambda client: client.send_transaction(key, call), limits
+            )
         out.result(sent.to_json(), title=sent.signed.summary)
         if sent.status != 1 and as_json:
             raise typer.Exit(CHAIN)

@@ -22,6 +22,7 @@ import typer
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
+    from keyquorum.chain.fees import SpendingLimits
     from keyquorum.client.async_client import AsyncClient
     from keyquorum.client.session import Session
 
@@ -115,18 +116,28 @@ def open_network(directory: Path) -> Path:
     return path
 
 
-def client_for(directory: Path, account_file: Path | None = None, seconds: float = 30.0) -> AsyncClient:
-    """Return a client of the folder's network acting as the folder's account, if it has one (not entered yet)."""
-    from keyquorum.client.async_client import AsyncClient
+def client_for(
+    directory: Path, account_file: Path | None = None, seconds: float = 30.0, limits: SpendingLimits | None = None
+) -> AsyncClient:
+    """Return a client of the folder's network acting as the folder's account, if it has one (not entered yet).
+
+    What costs more than `limits` is asked about where a person sits at a terminal.
+    """
+    from keyquorum.cli.spending import agree
+    from keyquorum.client.async_client import DEFAULT_LIMITS, AsyncClient
 
     network = open_network(directory)
     nobody = account_file is None and not (directory / ACCOUNT_FILE).exists()
     account = None if nobody else load_account(directory, account_file)
-    return AsyncClient(str(network), account=account, timeout=seconds)
+    return AsyncClient(str(network), account=account, timeout=seconds, limits=limits or DEFAULT_LIMITS, agree=agree)
 
 
 def run_with_session(
-    directory: Path, account_file: Path | None, seconds: float, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]
+    directory: Path,
+    account_file: Path | None,
+    seconds: float,
+    work: Callable[[AsyncClient], Coroutine[Any, Any, T]],
+    limits: SpendingLimits | None = None,
 ) -> T:
     """Run `work` with an open client that uses the stored session; keep the session that it ends with.
 
@@ -134,7 +145,7 @@ def run_with_session(
     """
 
     async def with_session() -> T:
-        async with client_for(directory, account_file, seconds) as client:
+        async with client_for(directory, account_file, seconds, limits) as client:
             stored = load_session(directory, client.facts.id) if account_file is None else None
             if stored is not None:
                 client.use_session(stored)

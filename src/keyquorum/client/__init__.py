@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keyquorum.chain.fees import SpendingLimits
     from keyquorum.client.account import PkpAccount
     from keyquorum.client.async_client import AsyncClient
     from keyquorum.client.errors import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Misconfigured,
         Refused,
         Timeout,
+        TooExpensive,
         Unavailable,
     )
     from keyquorum.client.network import Network
@@ -31,7 +33,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "account": ("PkpAccount",),
     "async_client": ("AsyncClient",),
-    "errors": ("BadAnswer", "ChainError", "KeyquorumError", "Misconfigured", "Refused", "Timeout", "Unavailable"),
+    "paying": ("SpendingLimits",),
+    "errors": (
+        "BadAnswer",
+        "ChainError",
+        "KeyquorumError",
+        "Misconfigured",
+        "Refused",
+        "Timeout",
+        "TooExpensive",
+        "Unavailable",
+    ),
     "network": ("Network",),
     "results": ("Key", "Minted", "NetworkStatus", "Node", "SentTransaction", "Signed"),
     "permissions": ("PendingChange", "PermittedMethod"),
@@ -62,7 +74,9 @@ __all__ = [
     "Session",
     "SessionInfo",
     "Signed",
+    "SpendingLimits",
     "Timeout",
+    "TooExpensive",
     "Unavailable",
 ]
 

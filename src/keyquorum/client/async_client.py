@@ -26,31 +26,32 @@ from keyquorum.algebra.curve import Point
 from keyquorum.auth import request as requests
 from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import eth_address
-from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.chain.fees import SpendingLimits
 from keyquorum.client import session as sessions
 from keyquorum.client import signup
 from keyquorum.client.connection import KeyLike, token_of
-from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, Refused
+from keyquorum.client.errors import BadAnswer, Refused
 from keyquorum.client.jobs import SignJob
-from keyquorum.client.logins import Logins
 from keyquorum.client.network import KEY_TYPE, Network, minted_token
+from keyquorum.client.paying import Agree, Paying, hash_of
 from keyquorum.client.permissions import Permissions
 from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_from, token_hex
 from keyquorum.client.session import Account, Session
 from keyquorum.client.sessions import Sessions
-from keyquorum.client.transactions import fill
 
-RECEIPT_SECONDS = 60.0
 USED_UP = "used_up"
+DEFAULT_LIMITS = SpendingLimits()
 
 
-class AsyncClient(Logins):
+class AsyncClient(Paying):
     """A client of one network, for one event loop; open it with `async with`.
 
     `network` is a path or URL of a network file, a gateway's URL, or a `Network`. `account` is who logs in and pays
     (anything with eth-account's `address`, `sign_message` and, for sending, `sign_transaction`); `session` an earlier
     login. `scopes` and `keys` are what the account's logins ask for, `session_seconds` how long they last (None: 15
     minutes, or 8 hours for nothing but personal messages); `timeout` is in seconds for one call, retries included.
+    `limits` is the most that one transaction may cost; above it `agree`, where there is one, is asked with the
+    `TooExpensive` that is raised otherwise (on a thread: it may ask a person).
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class AsyncClient(Logins):
         session_seconds: float | None = None,
         domain: str = sessions.DEFAULT_DOMAIN,
         timeout: float = 30.0,
+        limits: SpendingLimits = DEFAULT_LIMITS,
+        agree: Agree | None = None,
     ) -> None:
         super().__init__(
             network, account=account, session=session, through_gateway=through_gateway, keys=keys, scopes=scopes,
-            session_seconds=session_seconds, domain=domain, timeout=timeout,
+            session_seconds=session_seconds, domain=domain, timeout=timeout, limits=limits, agree=agree,
         )  # fmt: skip
         self.permissions = Permissions(self)
         self.sessions = Sessions(self)
@@ -154,7 +157,7 @@ class AsyncClient(Logins):
         """
         token_id = token_of(key)
         address = eth_address((await self._public_key(token_id)).to_bytes())
-        complete = await fill(self.chain.rpc, address, transaction, self.facts.chain_id)
+        complete = await self._filled(address, transaction)
         intent = intents.transaction_intent(complete)
         signed = await self.sign(token_id, intent)
         raw = intents.apply_signature(bytes.fromhex(intent["transaction"][2:]), signed.r, signed.s, signed.v)
@@ -165,7 +168,7 @@ class AsyncClient(Logins):
     ) -> SentTransaction:
         """Sign a transaction and send it; with `wait`, return when the chain executed it (see `status`)."""
         found = await self.sign_transaction(key, transaction)
-        receipt = await self._submit(found.raw, found.hash, wait)
+        receipt = await self._submit(found.raw, eth_address(found.signed.public_key), wait)
         return SentTransaction(found.raw, found.hash, found.signed, receipt)
 
     # -- keys on the chain --------------------------------------------------------------------------------------------
@@ -179,7 +182,7 @@ class AsyncClient(Logins):
         else:
             nft = self.chain.contract("PKPNFT")
             helper = self.chain.contract("PKPHelper")
-            cost = int(await self.chain.ask(nft, "mintCost"))
+            cost = await self._mint_cost()
             data = helper.encode("mintNextAndTransfer", KEY_TYPE, to, [], [], [], [], False)
             receipt = await self.send_from_account(helper.address, data, cost)
             token_id, transaction = minted_token(receipt, nft), str(receipt["transactionHash"])
@@ -207,39 +210,6 @@ class AsyncClient(Logins):
         data = nft.encode("safeTransferFrom(address,address,uint256)", account, checksum(to), token_of(key))
         receipt = await self.send_from_account(nft.address, data)
         return str(receipt["transactionHash"])
-
-    async def send_from_account(self, to: str, data: bytes = b"", value: int = 0) -> dict[str, Any]:
-        """Send a transaction of the account itself (not of a key) and return its receipt."""
-        account = self._account()
-        sign = getattr(account, "sign_transaction", None)
-        if sign is None:
-            raise Misconfigured("the account cannot sign transactions", hint="use an account that can")
-        complete = await fill(
-            self.chain.rpc, checksum(account.address), {"to": to, "data": data, "value": value}, self.facts.chain_id
-        )
-        raw = bytes((await asyncio.to_thread(sign, complete)).raw_transaction)
-        receipt = await self._submit(raw, hash_of(raw), wait=True)
-        assert receipt is not None  # noqa: S101 - waited for
-        if receipt.get("status") != "0x1":
-            raise ChainError(f"the transaction {hash_of(raw)} was reverted", code="reverted")
-        return receipt
-
-    async def _submit(self, raw: bytes, name: str, wait: bool) -> dict[str, Any] | None:
-        rpc = self.chain.rpc
-        try:
-            await rpc.send_raw(raw)
-            return await rpc.wait_receipt(name, RECEIPT_SECONDS) if wait else None
-        except (RpcError, RpcUnreachable) as error:
-            raise ChainError(f"the chain did not take the transaction: {error}", code="not_sent") from None
-        except TimeoutError:
-            raise ChainError(
-                f"the transaction {name} was sent but is not mined yet", code="not_mined", hint="look it up later"
-            ) from None
-
-
-def hash_of(raw: bytes) -> str:
-    """Return the hash of a signed transaction, as the chain names it."""
-    return "0x" + intents.transaction_hash(raw).hex()
 
 
 class _GatewaySignature(msgspec.Struct):

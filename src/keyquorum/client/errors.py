@@ -8,6 +8,7 @@ whose move is it?
 * `Unavailable`: too few nodes answer. Asking later may help.
 * `BadAnswer`: nodes or a gateway answered something that does not hold. Nothing false was accepted.
 * `Timeout`: the time given ran out first.
+* `TooExpensive`: it would cost more than the payer allows. Nothing was signed.
 * `ChainError`: the chain could not be read, or did not execute what was sent.
 * `Misconfigured`: this side is not set up (no network file, no account, a wrong address).
 """
@@ -98,6 +99,19 @@ class ChainError(KeyquorumError):
 
     code = "chain_error"
     hint = "check the chain endpoint"
+
+
+class TooExpensive(KeyquorumError):
+    """A price above the payer's limits: `asked` and `allowed`, of the `setting` of `SpendingLimits` that says no."""
+
+    code = "too_expensive"
+
+    def __init__(self, message: str, *, asked: int, allowed: int, setting: str, hint: str | None = None) -> None:
+        allow = f"nothing was signed or paid; if that is the right price, allow it: SpendingLimits({setting}=...)"
+        super().__init__(message, hint=hint or allow)
+        self.asked = asked
+        self.allowed = allowed
+        self.setting = setting
 
 
 class Misconfigured(KeyquorumError):

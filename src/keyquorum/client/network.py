@@ -25,8 +25,9 @@ from keyquorum.auth.network import chain_id_of
 from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, eth_address, interface
 from keyquorum.chain.contracts import token_id as token_id_of
+from keyquorum.chain.fees import TooDear
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
-from keyquorum.client.errors import ChainError, Misconfigured, Refused
+from keyquorum.client.errors import ChainError, Misconfigured, Refused, TooExpensive
 from keyquorum.client.fanout import Committee
 from keyquorum.client.results import Key, Node, token_hex
 from keyquorum.client.transport import NodeError, Transport
@@ -240,6 +241,11 @@ def chain_error(what: str, error: Exception) -> ChainError:
     """Return the public error for a failed read or transaction."""
     hint = "is the chain running, and is this its address?" if isinstance(error, RpcUnreachable) else None
     return ChainError(f"the chain did not answer {what}: {error}", hint=hint)
+
+
+def too_expensive(error: TooDear, hint: str | None = None) -> TooExpensive:
+    """Return the public error for a price above the payer's limits."""
+    return TooExpensive(str(error), asked=error.asked, allowed=error.allowed, setting=error.setting, hint=hint)
 
 
 def minted_token(receipt: dict[str, Any], nft: Contract) -> int:

@@ -14,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from keyquorum.chain.fees import SpendingLimits
 from keyquorum.client import session as sessions
-from keyquorum.client.async_client import AsyncClient
+from keyquorum.client.async_client import DEFAULT_LIMITS, AsyncClient
 from keyquorum.client.connection import KeyLike
 from keyquorum.client.network import Facts, Network
+from keyquorum.client.paying import Agree
 from keyquorum.client.permissions import Permissions
 from keyquorum.client.session import Account, Session
 from keyquorum.client.sessions import Sessions
@@ -66,6 +68,8 @@ class Client:
         session_seconds: float | None = None,
         domain: str = sessions.DEFAULT_DOMAIN,
         timeout: float = 30.0,
+        limits: SpendingLimits = DEFAULT_LIMITS,
+        agree: Agree | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="keyquorum-client", daemon=True)
@@ -80,6 +84,8 @@ class Client:
             session_seconds=session_seconds,
             domain=domain,
             timeout=timeout,
+            limits=limits,
+            agree=agree,
         )
         self.permissions = SyncPermissions(self)
         self.sessions = SyncSessions(self)

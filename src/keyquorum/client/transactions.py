@@ -4,6 +4,8 @@ Field names are those of eth-account, web3.py and ethers; types 0, 1, 2 (the def
 gas (estimated of everything that the transaction has, with a quarter on top) and fees come from the chain in one round
 trip. `keyquorum.intents` turns the result into the unsigned bytes, which each node decodes and shows; the client never
 asks for a digest.
+
+What the chain fills in may cost no more than the payer's limits; who names gas and fees himself has seen them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from typing import Any
 
 from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import decode_error
+from keyquorum.chain.fees import DEFAULT_TIP, SpendingLimits
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import ChainError
 from keyquorum.client.network import chain_error
 from keyquorum.intents import lenient
 
-DEFAULT_TIP = 10**9
 _READ = lenient.NUMBERS | {"from", "to", "data", "accessList", "authorizationList"}
 
 
@@ -33,11 +35,14 @@ def type_of(transaction: Mapping[str, Any]) -> int:
     return 2
 
 
-async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: int) -> dict[str, Any]:
+async def fill(
+    rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: int, limits: SpendingLimits
+) -> dict[str, Any]:
     """Return `transaction` with everything that is missing, for the account `sender`.
 
-    Raises `ValueError` for another sender, `ChainError` when the chain says that it would fail. A transaction for
-    another chain is returned as it is: this chain knows nothing about it.
+    Raises `ValueError` for another sender, `ChainError` when the chain says that it would fail, `TooDear` when gas and
+    fees that the chain names could cost more than `limits`. A transaction for another chain is returned as it is: this
+    chain knows nothing about it.
     """
     found = lenient.one_name(transaction)
     values = {name: lenient.read_field(name, value) for name, value in found.items() if name in _READ}
@@ -65,20 +70,29 @@ async def fill(rpc: Rpc, sender: str, transaction: Mapping[str, Any], chain_id: 
     found.setdefault("nonce", from_quantity(nonce))
     if estimate:
         found["gas"] = from_quantity(estimate[0]) * 5 // 4
-    _fill_fees(found, block, tip)
+    filled = _fill_fees(found, block, tip, limits)
+    if estimate or filled:
+        limits.check(found["gas"], found["gasPrice" if found["type"] in (0, 1) else "maxFeePerGas"])
     return found
 
 
-def _fill_fees(found: dict[str, Any], block: Mapping[str, Any], tip: Any) -> None:
-    """Fill in the fees: twice the base fee and the tip, so that the transaction survives some full blocks."""
+def _fill_fees(found: dict[str, Any], block: Mapping[str, Any], tip: Any, limits: SpendingLimits) -> bool:
+    """Fill in the fees: twice the base fee and the tip, so that the transaction survives some full blocks.
+
+    Says whether anything was missing.
+    """
+    names = ("gasPrice",) if found["type"] in (0, 1) else ("maxPriorityFeePerGas", "maxFeePerGas")
+    if all(name in found for name in names):
+        return False
     base_fee = from_quantity(block.get("baseFeePerGas", "0x0"))
-    priority = DEFAULT_TIP if isinstance(tip, RpcError) else from_quantity(tip)
-    if found["type"] in (0, 1):
-        found.setdefault("gasPrice", 2 * base_fee + priority)
-    else:
+    priority = found.get("maxPriorityFeePerGas")
+    if priority is None:
+        priority = limits.tip(base_fee, DEFAULT_TIP if isinstance(tip, RpcError) else from_quantity(tip))
         # A tip above the maximum that was given would be refused, and nobody asked for it.
-        priority = found.setdefault("maxPriorityFeePerGas", min(priority, found.get("maxFeePerGas", priority)))
-        found.setdefault("maxFeePerGas", 2 * base_fee + priority)
+        priority = min(priority, found.get("maxFeePerGas", priority))
+    for name in names:
+        found.setdefault(name, priority if name == "maxPriorityFeePerGas" else 2 * base_fee + priority)
+    return True
 
 
 def refusal(answer: RpcError, sender: str) -> ChainError:
