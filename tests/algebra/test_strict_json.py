@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -155,6 +156,54 @@ def test_a_number_of_a_million_digits_costs_no_conversion(monkeypatch: pytest.Mo
     strict_json._decoder.cache_clear()
 
 
+HOSTILE = {
+    "integers": b'{"z":[' + b"1," * 524_000 + b"1]}",
+    "most integers": b"[" + b"1," * (strict_json.MAX_PARTS - 3) + b"1]",
+    "long integers": b"[" + b"1234567890123456789," * (strict_json.MAX_PARTS - 3) + b"1]",
+    "an integer too large": b"[" + b"1234567890123456789," * 45_000 + b"9999999999999999999]",
+    "fractions": b"[" + b"1.5," * 45_000 + b"1]",
+    "objects": b"[" + b"{}," * 340_000 + b"{}]",
+    "most objects": b"[" + b"{}," * 16_000 + b"{}]",
+    "names": b"{" + b",".join(b'"%034x":1' % number for number in range(16_000)) + b"}",
+    "one name": b"{" + b'"a":1,' * 16_000 + b'"a":1}',
+    "depth": b"[" * (1 << 20),
+    "depth within the bound": b"[" + (b"[" * 31 + b"]" * 31 + b",") * 700 + b"1]",
+    "strings": b"[" + b'"abcdefghijklmnop",' * 24_000 + b"1]",
+    "quotes": b'"' * (1 << 20),
+    "escapes": b'"' + b'\\"' * 524_000 + b'"',
+    "escaped colons": b'{"a":"' + b"\\u003a" * 170_000 + b'"}',
+    "digits": b"9" * (1 << 20),
+    "half a pair": b"[" + b'"\\ud800",' * 20_000 + b"1]",
+    "half a pair at the end": b'["' + b"\\u0041" * 170_000 + b'","\\ud800"]',
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("allow_floats", [False, True])
+def test_no_python_is_run_for_each_value(body: bytes, allow_floats: bool) -> None:
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        with contextlib.suppress(BadJson):
+            loads(body, LIMIT, allow_floats=allow_floats)
+    finally:
+        sys.setprofile(None)
+    assert calls < 4 * strict_json.EXPLAINED
+
+
+def test_the_number_of_parts_is_bounded_on_both_sides() -> None:
+    most = strict_json.MAX_PARTS
+    assert len(loads(b"[" + b"1," * (most - 1) + b"1]", LIMIT)) == most
+    assert refusal(b"[" + b"1," * most + b"1]").code == "too_many_values"
+    assert len(loads(b'["' + b"," * (2 * most) + b'"]', LIMIT)[0]) == 2 * most
+    assert refusal(b'"' * (2 * most + 1)).code == "too_many_values"
+
+
 documents = st.recursive(
     st.none() | st.booleans() | st.integers(1 - 2**63, 2**63 - 1) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -188,6 +237,81 @@ def test_any_bytes_give_a_value_the_standard_library_gives_too_or_a_refusal(body
     except BadJson:
         return
     assert json.loads(body) == value
+
+
+def oracle(body: bytes, allow_floats: bool) -> Any:
+    """What the standard library makes of a body, with the strictness of `strict_json` written down once more."""
+
+    def integer_of(token: str) -> int:
+        if len(token.lstrip("-")) > 20 or abs(int(token)) >= 2**63:
+            raise ValueError(token)
+        return int(token)
+
+    def fraction_of(token: str) -> float:
+        if not allow_floats or sum(map(str.isdigit, token)) > 20 or abs(float(token)) == float("inf"):
+            raise ValueError(token)
+        return float(token)
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError(pairs)
+        return dict(pairs)
+
+    def constant(token: str) -> Any:
+        raise ValueError(token)
+
+    value = json.loads(
+        body.decode(), parse_int=integer_of, parse_float=fraction_of, parse_constant=constant,
+        object_pairs_hook=object_of,
+    )  # fmt: skip
+    json.dumps(value, ensure_ascii=False).encode()
+    if body.startswith(b"\xef\xbb\xbf") or height(value) > 4:
+        raise ValueError("a mark, or too deep")
+    return value
+
+
+SCRAPS = [
+    "9223372036854775807", "9223372036854775808", "-9223372036854775808", "12345678901234567890",
+    "123456789012345678901", "0", "-0", "01", "1.", "1.5", "0.12345678901234567890", "0.1234567890123456789", "1e5",
+    "1E-7", "1e400", "1e-400", "5e-9999999999999999999", "NaN", "Infinity", "-Infinity", "true", "null", "tru", '"a"',
+    '"\\u0061"', '"\\u003a"', '"\\\\u003a"', '"\\\\\\u003A"', '":"', '"\\""', '"\\\\"', '"\\ud800"',
+    '"\\udbff\\udfff"', '"\\udfff\\udbff"', '"\x7f"', '"\t"', '"\x00"', '"é"', "\xa0", " ", "\n", "\t", "\x0b", "{",
+    "}", "[", "]", ",", ":", '"', "\\", "{}", "[]", '{"a":1,"a":1}', '{"a":":","\\u0061":2}', '{"a":{"a":1}}',
+    '[{"a":1},{"a":2}]', '"a":', '"b":', "[[[[1]]]]", "[[[[[]]]]]",
+]  # fmt: skip
+pieces = st.lists(st.sampled_from(SCRAPS), max_size=9).map("".join)
+lists_of_scraps = st.lists(st.sampled_from(SCRAPS), max_size=6).map(lambda found: "[" + ",".join(found) + "]")
+members = st.lists(st.tuples(st.sampled_from(['"a"', '"b"', '"\\u0061"', '":"']), st.sampled_from(SCRAPS)), max_size=4)
+objects = members.map(lambda found: "{" + ",".join(f"{name}:{value}" for name, value in found) + "}")
+
+
+@pytest.mark.parametrize("explained", [0, strict_json.EXPLAINED])
+@settings(deadline=None, max_examples=400)
+@given(body=(pieces | lists_of_scraps | objects).map(str.encode), allow_floats=st.booleans())
+def test_the_fast_reader_takes_exactly_what_the_slow_one_takes(explained: int, body: bytes, allow_floats: bool) -> None:
+    try:
+        expected = oracle(body, allow_floats)
+    except (ValueError, RecursionError):
+        expected = refusal
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_json, "EXPLAINED", explained)
+        try:
+            found = loads(body, LIMIT, max_depth=4, allow_floats=allow_floats)
+        except BadJson:
+            found = refusal
+    assert repr(found) == repr(expected)
+
+
+@pytest.mark.parametrize(("tail", "code"), [
+    (b"1.5", "not_an_integer"), (b"NaN", "syntax"), (b"1" * 21, "number_too_long"), (b"1" * 5000, "number_too_long"),
+    (b"9223372036854775808", "number_out_of_range"), (b"-9223372036854775808", "number_out_of_range"), (b"}", "syntax"),
+    (b'{"a":1,"a":1}', "duplicate_key"), (b'"\\ud800"', "syntax"), (b"[" * 32 + b"]" * 32, "too_deep"),
+])  # fmt: skip
+def test_a_long_document_is_refused_for_what_a_short_one_is_refused_for(tail: bytes, code: str) -> None:
+    error = refusal(b"[" + b"1," * strict_json.EXPLAINED + tail + b"]")
+    assert error.code == code
+    if code not in ("syntax", "not_a_number"):
+        assert refusal(b"[1," + tail + b"]").code == code
 
 
 # ---- fields -----------------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ So beyond RFC 8259 this refuses: anything but UTF-8 (a byte order mark too), an 
 `NaN` and `Infinity`, fractions and exponents (amounts are integers or strings), integers beyond a bound,
 half a surrogate pair, and nesting beyond a bound.
 
-Where the cost goes. Nesting is bounded *before* parsing, so that the parser's recursion is bounded by us:
-a body with few brackets passes on a count; otherwise strings are cut out by one linear pattern, all that is
-no bracket is deleted, and `[]` is erased `max_depth` times, which empties the shape of every document that
-is not nested deeper. Numbers are never converted before their length was seen: the parser hands their text
-to our hook. Both run at the speed of C; a small body takes a few microseconds.
+Where the cost goes. No step runs Python for each value, so that a mebibyte of anything costs milliseconds. First the
+strings are cut out, and what is left, the *shape*, says how many values there are, how deeply they are nested, and how
+long numbers are: all of it by operations on whole byte strings. What has more than `MAX_PARTS` parts or too much of
+anything else is refused unread. Then `msgspec` decodes it. It keeps the last of members with one name; they are noticed
+because the value, encoded again, has fewer colons than the document. A document that is refused is read once more by a
+slow and talkative reader, the standard library's with hooks, to say what is wrong and where: unless it is long.
 
 `fields` then reads an object: which names must and may be there, and what each must be.
 """
@@ -22,14 +23,22 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
+import msgspec
+import numpy as np
+
 INT64 = 2**63
+# Commas, colons, brackets and strings.
+MAX_PARTS = 50_000
+# What is longer, in parts or bytes, is refused with fewer words.
+EXPLAINED, EXPLAINED_BYTES = 2_000, 64 * 1024
 _BOM = b"\xef\xbb\xbf"
-# An unterminated string runs to the end of the data: without that alternative, a body of escaped quotes would
-# make the pattern start again at each of them and cost the square of its length.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
-_STRINGS = re.compile(_STRING, re.DOTALL)
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_PUNCTUATION = b"+-.eE"
+_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
+_DIGITS_ONLY = bytes(code if code in b"0123456789" else 0x20 for code in range(256))
+_NUMBERS_ONLY = bytes(code if code in b"0123456789" + _PUNCTUATION else 0x20 for code in range(256))
 _SHOWN = 60
 _SHOWN_TOKEN = 200
 
@@ -64,12 +73,32 @@ def loads(
         raise BadJson("too_large", f"the body has {len(data)} bytes, at most {max_bytes} are read")
     if data[:3] == _BOM:
         raise BadJson("byte_order_mark", "JSON starts without a byte order mark", 0)
-    if data.count(b"[") + data.count(b"{") > max_depth:
-        _refuse_deep(data, max_depth)
+    plain = _without_escapes(data)
+    shape = _shape(plain)
+    parts = _count_parts(shape)
+    if shape.count(b"[") + shape.count(b"{") > max_depth:
+        _refuse_deep(shape, max_depth)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise BadJson("not_utf8", "the body is not UTF-8", error.start) from None
+    bounds = (max_number_digits, max_int, allow_floats)
+    try:
+        _check_numbers(shape, *bounds)
+        value = _FAST[allow_floats].decode(data)
+        _refuse_repeated(value, plain)
+    except (_BadToken, msgspec.DecodeError, BadJson) as error:
+        if parts <= EXPLAINED and len(data) <= EXPLAINED_BYTES:
+            read_slowly(data, text, *bounds)
+        raise _in_short(error) from None
+    return value
+
+
+def read_slowly(data: bytes, text: str, max_number_digits: int, max_int: int, allow_floats: bool) -> Any:
+    """Return the value of `data`, whose text is `text`, or raise `BadJson` that says what is wrong and where.
+
+    It accepts what `loads` accepts, but spends Python on every number and object. Depth is for the caller to bound.
+    """
     try:
         value = _decoder(max_number_digits, max_int, allow_floats).decode(text)
     except json.JSONDecodeError as error:
@@ -79,6 +108,91 @@ def loads(
     if b"\\u" in data:
         _refuse_surrogates(value)
     return value
+
+
+def _in_short(error: Exception) -> BadJson:
+    """Return the refusal of a document too long to be looked at again."""
+    if isinstance(error, BadJson):
+        return error
+    if isinstance(error, _BadToken):
+        return BadJson(error.code, str(error))
+    if isinstance(error, msgspec.ValidationError):
+        return BadJson("number_out_of_range", "a number is out of range")
+    return BadJson("syntax", "not JSON")
+
+
+# ---- what a document is made of, by operations on all of it ------------------------------------------------------
+
+
+def _without_escapes(data: bytes) -> bytes:
+    """Return `data`, of the same length, where no backslash is itself escaped and every quote ends or begins."""
+    if b"\\" not in data:
+        return data
+    return data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+
+
+def _shape(plain: bytes) -> bytes:
+    """Return all that is outside strings, with a quote for each string; raise `BadJson` when there are too many."""
+    if plain.count(b'"') > 2 * MAX_PARTS:
+        _refuse_parts()
+    return b'"'.join(plain.split(b'"')[::2])
+
+
+def _count_parts(shape: bytes) -> int:
+    count = sum(map(shape.count, (b",", b":", b"[", b"{", b'"')))
+    if count > MAX_PARTS:
+        _refuse_parts()
+    return count
+
+
+def _refuse_parts() -> NoReturn:
+    raise BadJson("too_many_values", f"at most {MAX_PARTS} commas, colons, brackets and strings are read")
+
+
+def _check_numbers(shape: bytes, max_number_digits: int, max_int: int, allow_floats: bool) -> None:
+    """Raise `_BadToken` when a number has too many digits, or an integer is too large."""
+    # Without its punctuation a number is one run of digits; where fractions are refused anyway, it stays several.
+    digits = shape.translate(_TO_ZERO, _PUNCTUATION if allow_floats else b"")
+    if b"0" * (max_number_digits + 1) in digits:
+        raise _BadToken("number_too_long", f"numbers have at most {max_number_digits} digits", "")
+    size = len(str(max_int))
+    if b"0" * size in digits and max(map(int, _long_integers(shape, size, allow_floats)), default=0) >= max_int:
+        raise _BadToken("number_out_of_range", "a number is out of range: write it as a string", "")
+
+
+def _long_integers(shape: bytes, size: int, allow_floats: bool) -> list[bytes]:
+    """Return the digits of the integers with at least `size` of them."""
+    if not allow_floats:
+        return [run for run in shape.translate(_DIGITS_ONLY).split() if len(run) >= size]
+    tokens = shape.translate(_NUMBERS_ONLY).split()
+    return [run for token in tokens if len(token) >= size and (run := token.lstrip(b"-")).isdigit()]
+
+
+def _refuse_repeated(value: object, plain: bytes) -> None:
+    """Raise `BadJson` when `value`, decoded, has fewer members than the document: one name stood there twice.
+
+    A string's colons are the same in both, however they were written.
+    """
+    written = plain.count(b":") + plain.count(rb"\u003a") + plain.count(rb"\u003A")
+    if written and written != _colons(value):
+        raise BadJson("duplicate_key", "a key occurs twice in one object")
+
+
+def _colons(value: object) -> int:
+    try:
+        return msgspec.json.encode(value).count(b":")
+    except OverflowError:  # integers beyond 64 bits
+        return json.dumps(value).count(":")
+
+
+def _fraction(token: str) -> NoReturn:
+    raise _BadToken("not_an_integer", "numbers are written without fraction and exponent", token)
+
+
+_FAST = {False: msgspec.json.Decoder(float_hook=_fraction), True: msgspec.json.Decoder()}
+
+
+# ---- saying what is wrong ----------------------------------------------------------------------------------------
 
 
 class _BadToken(Exception):
@@ -100,17 +214,11 @@ def _position(data: bytes, token: str) -> int | None:
     return None
 
 
-def _refuse_deep(data: bytes, max_depth: int) -> None:
+def _refuse_deep(shape: bytes, max_depth: int) -> None:
     """Raise `BadJson` unless at most `max_depth` arrays and objects are around any value; linear."""
-    shape = _STRINGS.sub(b"", data).translate(_TO_SQUARE, _NO_BRACKET)
-    for _ in range(max_depth):
-        shape = shape.replace(b"[]", b"")
-    opening = shape.count(b"[")
-    if opening <= max_depth:
-        # Too deep by less than twice, or brackets without a partner: the parser says where, and copes with it.
-        for _ in range(opening):
-            shape = shape.replace(b"[]", b"")
-    if opening > max_depth or (opening and not shape):
+    brackets = np.frombuffer(shape.translate(_TO_SQUARE, _NO_BRACKET), np.uint8)
+    depths = np.cumsum(np.where(brackets == ord("["), 1, -1), dtype=np.int32)
+    if depths.max() > max_depth:
         raise BadJson("too_deep", f"at most {max_depth} arrays and objects may be nested")
 
 

@@ -67,6 +67,7 @@ def _protocols(out: Output) -> list[dict[str, Any]]:
             # Each party is sender to and receiver from every other signer: t - 1 whole correlations each.
             cost = micro.signature_seconds(t) + (t - 1) * correlation
             rows.append(_row(f"signature, CPU per party, t = {t}", cost * MS, "ms", goal))
+        rows.append(_row("hostile JSON, CPU per MiB", micro.hostile_json_seconds() * MS, "ms", 20))
     return rows
 
 

@@ -1,5 +1,7 @@
 """CPU cost of the protocols in one process, for all parties, without network: `time.process_time`, medians.
 
+Beside them the cost of what strangers send before anything of it is known to be good.
+
 Correlations are real ones. To save the quadratic number of pair setups, one pair makes them all; their cost does not
 depend on who the pair is.
 """
@@ -7,10 +9,12 @@ depend on who the pair is.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from statistics import median
 from typing import TypeVar
 
 from keyquorum.algebra.rng import Rng, SystemRng
+from keyquorum.algebra.strict_json import BadJson, loads
 from keyquorum.protocols import base_ot, dkg
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.protocols.key_share import KeyShare
@@ -85,6 +89,31 @@ def signature_seconds(t: int, repeats: int = 21) -> float:
 def _check(outcome: dict[int, SignatureShares], digest: bytes, key: KeyShare) -> None:
     rows = {j: shares.rows[0] for j, shares in outcome.items()}
     combine(rows, next(iter(outcome.values())).R[0], digest, key.public_key)
+
+
+def hostile_json_seconds(repeats: int = 5) -> float:
+    """Return the CPU seconds that the dearest of several hostile documents of one MiB costs before it is refused."""
+    return max(_reading_seconds(document, repeats) for document in hostile_documents())
+
+
+def hostile_documents(size: int = 1 << 20) -> list[bytes]:
+    """Return documents of `size` bytes, each made to be dear for one step of a reader of JSON."""
+    repeated = [
+        b"1,", b"[", b"{},", b'{"a":', b'"a":1,', b"[1,1],", b"1.5,", b"1234567890123456789,", b"9", b'"', b'"",',
+        rb"\\", rb"\"", rb"\u003a", rb'"\ud800",', b" ", b"-", b'"abcdefghijklmnopqrstuvwxyz",',
+    ]  # fmt: skip
+    openings = (b"", b"[", b"{", b'["')
+    return [(opening + each * size)[:size] for each in repeated for opening in openings]
+
+
+def _reading_seconds(document: bytes, repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        with suppress(BadJson):
+            loads(document, len(document))
+        times.append(time.process_time() - began)
+    return median(times)
 
 
 def _deal_by_dkg(t: int, rng: Rng) -> dict[int, KeyShare]:
