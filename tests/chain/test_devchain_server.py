@@ -14,6 +14,7 @@ import pytest
 from chain_fixtures import raises_rpc
 from keyquorum.chain.devchain.chain import DevChain
 from keyquorum.chain.devchain.methods import Methods
+from keyquorum.chain.devchain.registry import METHODS
 from keyquorum.chain.devchain.server import MAX_BATCH, MAX_BODY, DevChainServer, answer
 from keyquorum.chain.rpc import Rpc
 
@@ -113,14 +114,127 @@ async def test_notifications_are_answered_with_nothing(dev_chain: str, session: 
         assert (response.status, await response.read()) == (204, b"")
 
 
-async def test_web_pages_may_ask(dev_chain: str, session: aiohttp.ClientSession) -> None:
-    async with session.options(dev_chain, headers={"Origin": "https://example.org"}) as response:
+REQUEST = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
+LOCAL_PAGES = [
+    "http://localhost",
+    "http://localhost:7480",
+    "http://127.0.0.1:3000",
+    "https://[::1]:1",
+    "http://app.localhost:5173",
+]
+FOREIGN_PAGES = [
+    "https://evil.example", "http://localhost.evil.example", "http://evil.example:80", "null", "", "file://", "http://192.168.1.2",
+    "http://localhost@evil.example", "ftp://localhost", "http://localhost:x", "chrome-extension://abcdef", "http://127.0.0.1.evil.example",
+]  # fmt: skip
+FOREIGN_HOSTS = [
+    "evil.example",
+    "evil.example:8545",
+    "x",
+    "",
+    "localhost.evil.example",
+    "localhost@evil.example",
+    "192.168.1.2",
+    "0.0.0.0",
+]
+
+
+async def post(
+    session: aiohttp.ClientSession, url: str, method: str = "eth_chainId", **headers: str
+) -> tuple[int, Any]:
+    """Ask with these headers (`_` for `-`); return status and error code or result."""
+    sent = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    async with session.post(url, data=json.dumps(REQUEST | {"method": method}), headers=sent) as response:
+        reply = await response.json()
+        return response.status, reply.get("result", reply.get("error", {}).get("code"))
+
+
+@pytest.mark.parametrize("origin", LOCAL_PAGES)
+async def test_pages_of_this_machine_read_the_chain(
+    dev_chain: str, session: aiohttp.ClientSession, origin: str
+) -> None:
+    async with session.options(dev_chain, headers={"Origin": origin}) as response:
         assert response.status == 204
         assert response.headers["Access-Control-Allow-Headers"] == "Content-Type"
-    body = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
-    async with session.post(dev_chain + "/any/path", json=body) as response:
-        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+    async with session.post(dev_chain + "/any/path", json=REQUEST, headers={"Origin": origin}) as response:
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+        assert response.headers["Vary"] == "Origin"
         assert (await response.json())["result"] == "0x7a69"
+    async with session.post(dev_chain, json=REQUEST) as response:
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
+@pytest.mark.parametrize("origin", FOREIGN_PAGES)
+async def test_other_pages_may_neither_read_nor_ask(
+    dev_chain: str, session: aiohttp.ClientSession, origin: str
+) -> None:
+    assert await post(session, dev_chain, Origin=origin) == (403, -32600)
+    assert await post(session, dev_chain, "evm_mine", Origin=origin) == (403, -32600)
+    async with session.options(dev_chain, headers={"Origin": origin}) as response:
+        assert response.status == 403
+        assert not [name for name in response.headers if name.startswith("Access-Control")]
+    assert await post(session, dev_chain, "eth_blockNumber") == (200, "0x0")
+
+
+async def test_a_named_page_reads_but_moves_nothing(session: aiohttp.ClientSession) -> None:
+    async with DevChainServer(origins=["https://wallet.example"]) as server:
+        assert await post(session, server.url, Origin="https://wallet.example") == (200, "0x7a69")
+        assert await post(session, server.url, "evm_mine", Origin="https://wallet.example") == (200, -32601)
+        assert await post(session, server.url, Origin="https://wallet.example:444") == (403, -32600)
+    for wrong in ("wallet.example", "https://wallet.example/", "https://*", "https://Wallet.example", "*"):
+        with pytest.raises(ValueError, match="origin"):
+            DevChainServer(origins=[wrong])
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("mark", [{"Origin": "http://localhost:7480"}, {"Sec_Fetch_Site": "same-origin"}])
+async def test_no_page_moves_the_chain(
+    dev_chain: str, session: aiohttp.ClientSession, method: str, mark: dict[str, str]
+) -> None:
+    moves = method.startswith(("evm_", "anvil_", "hardhat_", "personal_")) or method in (
+        "eth_sendTransaction",
+        "eth_sign",
+    )
+    status, found = await post(session, dev_chain, method, **mark)
+    assert (status, found == -32601) == (200, moves)
+    batch = [REQUEST | {"method": method}] * 2
+    async with session.post(
+        dev_chain, json=batch, headers={n.replace("_", "-"): v for n, v in mark.items()}
+    ) as response:
+        assert [one.get("error", {}).get("code") == -32601 for one in await response.json()] == [moves, moves]
+
+
+@pytest.mark.parametrize("host", FOREIGN_HOSTS)
+async def test_a_foreign_name_that_points_here_is_refused(
+    dev_chain: str, session: aiohttp.ClientSession, host: str
+) -> None:
+    assert await post(session, dev_chain, Host=host) == (403, -32600)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "LOCALHOST", "127.0.0.1:8545", "127.0.0.2", "[::1]:8545"])
+async def test_this_machines_names_are_known(dev_chain: str, session: aiohttp.ClientSession, host: str) -> None:
+    assert await post(session, dev_chain, Host=host) == (200, "0x7a69")
+
+
+async def test_a_chain_for_other_machines_is_reached_by_address_or_by_the_names_it_was_given(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with DevChainServer(host="0.0.0.0", hosts=["chain"]) as server:
+        url = server.url.replace("0.0.0.0", "127.0.0.1")
+        for host in ("192.168.1.2:8545", "chain:8545", "localhost"):
+            assert await post(session, url, Host=host) == (200, "0x7a69")
+        assert await post(session, url, Host="evil.example") == (403, -32600)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/jsonp"]
+)
+async def test_only_json_is_read(dev_chain: str, session: aiohttp.ClientSession, kind: str) -> None:
+    assert await post(session, dev_chain, "evm_mine", Content_Type=kind) == (415, -32600)
+    assert await post(session, dev_chain, "eth_blockNumber", Content_Type="application/json; charset=utf-8") == (
+        200,
+        "0x0",
+    )
 
 
 async def test_other_http_methods_are_told_to_post(dev_chain: str, session: aiohttp.ClientSession) -> None:
@@ -136,7 +250,11 @@ async def test_a_body_of_100_mb_is_refused_before_it_is_read(dev_chain: str) -> 
         import asyncio
 
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(connection, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n[")
+        await loop.sock_sendall(
+            connection,
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100000000\r\n\r\n[",
+        )
         reply = await asyncio.wait_for(loop.sock_recv(connection, 65536), 5)
     assert reply.startswith(b"HTTP/1.1 413")
 
@@ -148,14 +266,16 @@ async def test_a_body_without_a_length_is_refused_when_it_is_too_long(
         for _ in range(3):
             yield b" " * (MAX_BODY // 2)
 
-    async with session.post(dev_chain, data=chunks()) as response:
+    async with session.post(dev_chain, data=chunks(), headers={"Content-Type": "application/json"}) as response:
         assert response.status == 413
         assert (await response.json())["error"]["code"] == -32600
 
 
 async def test_the_largest_body_is_read(dev_chain: str, session: aiohttp.ClientSession) -> None:
     request = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
-    async with session.post(dev_chain, data=request.ljust(MAX_BODY - 1)) as response:
+    async with session.post(
+        dev_chain, data=request.ljust(MAX_BODY - 1), headers={"Content-Type": "application/json"}
+    ) as response:
         assert (await response.json())["result"] == "0x7a69"
 
 

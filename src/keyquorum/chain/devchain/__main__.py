@@ -21,6 +21,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8545, help="TCP port, 0 for a free one (default 8545)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--dir", type=Path, default=None, help="keep the chain here (default: memory only)")
+    parser.add_argument("--origin", action="append", default=[], help="a page that may ask: https://wallet.example")
+    parser.add_argument("--allow-host", action="append", default=[], help="another name by which it is reached")
     return parser.parse_args()
 
 
@@ -28,7 +30,10 @@ async def _main(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with DevChainServer(arguments.dir, arguments.host, arguments.port) as server:
+    server = DevChainServer(
+        arguments.dir, arguments.host, arguments.port, hosts=arguments.allow_host, origins=arguments.origin
+    )
+    async with server:
         print(f"development chain on {server.url}", flush=True)
         await stop.wait()
 

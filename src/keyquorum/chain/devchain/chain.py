@@ -133,9 +133,14 @@ class DevChain:
             raise
         self.head, self._offset, self._next_time = head, offset, None
 
-    def mine(self, count: int = 1) -> None:
-        """Add `count` empty blocks."""
-        for _ in range(count):
+    def mine(self, count: int = 1, interval: int = 0) -> None:
+        """Add `count` empty blocks, each `interval` seconds after the one before (0: as the clock says)."""
+        first = int(self.next_header().timestamp)
+        if interval > (LATEST_TIME - first) // max(count, 1):
+            raise RpcError(INVALID, "the clock does not move beyond 2^62")
+        for position in range(count):
+            if interval and position:
+                self._next_time = int(self.head.timestamp) + interval
             self._seal(self.next_header())
 
     def set_balance(self, address: bytes, balance: int) -> None:

@@ -204,7 +204,7 @@ class Methods(Queries):
             raise RpcError(REFUSED, "unknown account: only the development accounts are unlocked")
         return key
 
-    @rpc("eth_sendTransaction", least=1)
+    @rpc("eth_sendTransaction", least=1, unlocked=True)
     def send(self, transaction: Any) -> str:
         """Sign with an unlocked account and execute; return the hash."""
         fields = params.mapping(transaction, "transaction")
@@ -221,12 +221,12 @@ class Methods(Queries):
         )
         return "0x" + self._chain.submit(raw).hex()
 
-    @rpc("eth_sign", least=2)
+    @rpc("eth_sign", least=2, unlocked=True)
     def sign(self, address: Any, message: Any) -> str:
         """Sign a message (EIP-191) with an unlocked account."""
         return "0x" + sign_message(self._key(address), params.data(message)).hex()
 
-    @rpc("personal_sign", least=2, most=3)
+    @rpc("personal_sign", least=2, most=3, unlocked=True)
     def personal_sign(self, message: Any, address: Any, _password: Any = None) -> str:
         """Sign a message (EIP-191) with an unlocked account."""
         return "0x" + sign_message(self._key(address), params.data(message)).hex()
@@ -245,19 +245,24 @@ class Methods(Queries):
 
     @rpc("evm_mine", most=1)
     def mine(self, timestamp: Any = None) -> str:
-        """Add an empty block, at `timestamp` if given."""
-        if timestamp is not None:
-            self._chain.set_next_timestamp(params.number(timestamp, "timestamp"))
-        self._chain.mine()
+        """Add an empty block, at `timestamp` if given; or as an object's `blocks` and `timestamp` say."""
+        fields = timestamp if isinstance(timestamp, dict) else {"timestamp": timestamp}
+        count, at = self._count(fields.get("blocks")), fields.get("timestamp")
+        if at is not None and count:
+            self._chain.set_next_timestamp(params.number(at, "timestamp"))
+        self._chain.mine(count)
         return "0x0"
 
-    @rpc("anvil_mine", "hardhat_mine", most=1)
-    def mine_many(self, count: Any = "0x1") -> None:
-        """Add empty blocks, at most 1,000."""
-        wanted = params.number(count, "count")
+    @rpc("anvil_mine", "hardhat_mine", most=2)
+    def mine_many(self, count: Any = None, interval: Any = None) -> None:
+        """Add empty blocks, at most 1,000, `interval` seconds apart (0 or nothing: as the clock says)."""
+        self._chain.mine(self._count(count), 0 if interval is None else params.number(interval, "interval"))
+
+    def _count(self, count: Any) -> int:
+        wanted = 1 if count is None else params.number(count, "count")
         if wanted > MAX_MINED:
             raise params.invalid(f"at most {MAX_MINED} blocks at a time")
-        self._chain.mine(wanted)
+        return wanted
 
     @rpc("evm_snapshot")
     def snapshot(self) -> str:

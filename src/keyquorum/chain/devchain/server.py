@@ -2,8 +2,7 @@
 
 The chain runs on one worker thread, so blocks are made one after the other while the event loop stays free to read and
 answer. Bodies are at most 2 MB, batches at most 1,000 calls; what is not a request is answered with a JSON-RPC error,
-and a bug in this program with -32603 and a line in the log, never with a traceback. Any web page may ask (CORS `*`):
-the accounts are public and worthless.
+and a bug in this program with -32603 and a line in the log, never with a traceback. Who may ask is in `callers.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +19,10 @@ from typing import Any, Self
 import msgspec
 from aiohttp import web
 
+from keyquorum.chain.devchain.callers import Callers, Refused, check_json, is_by_browser
 from keyquorum.chain.devchain.chain import DevChain
 from keyquorum.chain.devchain.methods import Methods
+from keyquorum.chain.devchain.registry import is_open_to_pages
 from keyquorum.chain.rpc import RpcError
 
 MAX_BODY = 2 * 1024 * 1024
@@ -30,10 +31,11 @@ STACK = 64 * 1024 * 1024
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 INTERNAL = -32603
+NOT_FOR_PAGES = -32601
 CORS = {
-    "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type",
+    "Access-Control-Allow-Private-Network": "true",
 }
 
 Json = dict[str, Any]
@@ -47,8 +49,11 @@ def _failure(code: int, message: str, request_id: Any = None, data: Any = None) 
     return {"jsonrpc": "2.0", "id": request_id, "error": error}
 
 
-def answer_one(methods: Methods, request: Any) -> Json | None:
-    """Return the response object to one request object, or nothing if it is a notification."""
+def answer_one(methods: Methods, request: Any, by_page: bool = False) -> Json | None:
+    """Return the response object to one request object, or nothing if it is a notification.
+
+    What a web page asks (`by_page`) cannot move the chain's clock, its past, or its unlocked accounts.
+    """
     if not isinstance(request, dict):
         return _failure(INVALID_REQUEST, "a request is an object")
     request_id = request.get("id")
@@ -61,6 +66,8 @@ def answer_one(methods: Methods, request: Any) -> Json | None:
         parameters = []
     if not isinstance(parameters, list):
         return _failure(-32602, "params must be a list", request_id)
+    if by_page and not is_open_to_pages(method):
+        return _failure(NOT_FOR_PAGES, f"{method[:100]} is for programs: no web page may call it", request_id)
     try:
         result = methods.run(method, parameters)
     except RpcError as error:
@@ -71,18 +78,18 @@ def answer_one(methods: Methods, request: Any) -> Json | None:
     return {"jsonrpc": "2.0", "id": request_id, "result": result} if "id" in request else None
 
 
-def answer(methods: Methods, body: bytes) -> tuple[int, bytes]:
+def answer(methods: Methods, body: bytes, by_page: bool = False) -> tuple[int, bytes]:
     """Return HTTP status and body for a request body; an empty body when it held only notifications."""
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError):
         return 400, msgspec.json.encode(_failure(PARSE_ERROR, "the body is not JSON that this server reads"))
     if not isinstance(request, list):
-        response: Any = answer_one(methods, request)
+        response: Any = answer_one(methods, request, by_page)
     elif not request or len(request) > MAX_BATCH:
         response = _failure(INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} requests")
     else:
-        response = [reply for one in request if (reply := answer_one(methods, one)) is not None] or None
+        response = [reply for one in request if (reply := answer_one(methods, one, by_page)) is not None] or None
     return 200, b"" if response is None else msgspec.json.encode(response)
 
 
@@ -100,7 +107,17 @@ def _worker() -> ThreadPoolExecutor:
 class DevChainServer:
     """A development chain that listens; an async context manager. `port` 0 takes a free one, then `url` names it."""
 
-    def __init__(self, directory: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        hosts: Collection[str] = (),
+        origins: Collection[str] = (),
+    ) -> None:
+        """`hosts`: further names it is reached by; `origins`: pages that may ask, besides those of this machine."""
+        self._callers = Callers(host, hosts, origins)
         self._directory = directory
         self._host = host
         self._port = port
@@ -155,34 +172,44 @@ class DevChainServer:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
 
     async def _handle(self, request: web.Request) -> web.Response:
+        try:
+            page = self._callers.page(request.headers)
+        except Refused as refused:
+            return self._refusal(refused.status, str(refused))
+        response = await self._answer(request)
+        response.headers["Vary"] = "Origin"
+        if page is not None:
+            response.headers.update(CORS | {"Access-Control-Allow-Origin": page})
+        return response
+
+    async def _answer(self, request: web.Request) -> web.Response:
         if request.method == "OPTIONS":
-            return web.Response(status=204, headers=CORS)
+            return web.Response(status=204)
         if request.method != "POST":
-            return self._json(405, msgspec.json.encode(_failure(INVALID_REQUEST, "send JSON-RPC with POST")))
+            return self._refusal(405, "send JSON-RPC with POST")
+        try:
+            check_json(request.content_type)
+        except Refused as refused:
+            return self._refusal(refused.status, str(refused))
         if (request.content_length or 0) > MAX_BODY:
             return self._too_large()
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._too_large()
-        status, content = await self._run(answer, self._methods, body)
+        status, content = await self._run(answer, self._methods, body, is_by_browser(request.headers))
         return self._json(status if content else 204, content)
 
     def _too_large(self) -> web.Response:
-        response = self._json(413, msgspec.json.encode(_failure(INVALID_REQUEST, f"at most {MAX_BODY} bytes")))
+        response = self._refusal(413, f"at most {MAX_BODY} bytes")
         response.force_close()
         return response
 
+    def _refusal(self, status: int, message: str) -> web.Response:
+        return self._json(status, msgspec.json.encode(_failure(INVALID_REQUEST, message)))
+
     def _json(self, status: int, content: bytes) -> web.Response:
-        return web.Response(status=status, body=content or None, content_type="application/json", headers=CORS)
+        return web.Response(status=status, body=content or None, content_type="application/json")
 
 
-async def serve(directory: Path | None, host: str, port: int, started: asyncio.Future[str] | None = None) -> None:
-    """Serve until cancelled; `started` receives the URL."""
-    async with DevChainServer(directory, host, port) as server:
-        if started is not None:
-            started.set_result(server.url)
-        await asyncio.get_running_loop().create_future()
-
-
-__all__: Sequence[str] = ("DevChainServer", "answer", "answer_one", "serve")
+__all__: Sequence[str] = ("DevChainServer", "answer", "answer_one")
