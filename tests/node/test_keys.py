@@ -20,11 +20,12 @@ from keyquorum.node.vault import KeySource
 SHARES = [deal_key(3, 2, seed)[1] for seed in range(3)]
 IDS = [id_of(share.public_key.to_bytes()) for share in SHARES]
 BATCH = b"b" * 32
+SOURCE = KeySource("key-file", b"k" * 32)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store.create(tmp_path / "data", KeySource("key-file", b"k" * 32))
+    made = Store.create(tmp_path / "data", SOURCE)
     yield made
     made.close()
 
@@ -62,28 +63,57 @@ async def test_the_state_of_a_key_is_told(keys: Keys) -> None:
     assert [keys.state(key_id) for key_id in IDS] == ["active", "pending", "unknown"]
 
 
-async def test_pending_batches_keep_their_order(keys: Keys) -> None:
+async def test_pending_batches_come_newest_first_with_their_keys_in_order(keys: Keys) -> None:
     await keys.put_pending(b"2" * 32, 1, SHARES[1:])
     await keys.put_pending(b"1" * 32, 1, SHARES[:1])
     public = [share.public_key.to_bytes() for share in SHARES]
-    assert list(keys.pending_batches().items()) == [(b"2" * 32, public[1:]), (b"1" * 32, public[:1])]
+    assert list(keys.pending_batches(9).items()) == [(b"1" * 32, public[:1]), (b"2" * 32, public[1:])]
+    assert list(keys.pending_batches(1)) == [b"1" * 32]
+    assert list(keys.pending_batches(9, skip=1)) == [b"2" * 32]
+    assert keys.pending_count() == 2
     await keys.activate(IDS[1:])
-    assert keys.pending_batches() == {b"1" * 32: public[:1]}
+    assert keys.pending_batches(9) == {b"1" * 32: public[:1]}
 
 
-async def test_pending_batches_are_counted_by_their_age(keys: Keys, store: Store, tmp_path: Path) -> None:
-    await keys.put_pending(b"1" * 32, 1, SHARES[:2])
-    await keys.put_pending(b"2" * 32, 1, SHARES[2:])
+async def test_pending_batches_are_counted_by_their_age(store: Store, tmp_path: Path) -> None:
+    await Keys(store).put_pending(b"1" * 32, 1, SHARES[:2])
+    await Keys(store).put_pending(b"2" * 32, 1, SHARES[2:])
+    store.close()
     with sqlite3.connect(tmp_path / "data" / "store.sqlite") as connection:
         connection.execute("UPDATE key_shares SET created = 1000 WHERE batch_id = ?", (b"1" * 32,))
     connection.close()
-    assert [keys.pending_since(moment) for moment in (1000, 1001, 2**40)] == [2, 1, 0]
+    again = Store(tmp_path / "data", SOURCE)
+    keys = Keys(again)
+    assert [keys.pending_since(moment, 9) for moment in (1000, 1001, 2**40)] == [2, 1, 0]
+    assert keys.pending_since(1000, 1) == 1
+    again.close()
 
 
 async def test_what_was_confirmed_and_what_for_survives_a_restart(keys: Keys, store: Store) -> None:
+    await keys.put_pending(BATCH, 1, SHARES)
+    assert keys.waiting("pool", 9) == {}
+    assert keys.waiting_batch(BATCH, "pool") == []
     await keys.confirm(BATCH, "pool")
     await keys.confirm(BATCH, "network")
-    assert Keys(store).confirmed() == {BATCH: "pool"}
+    public = [share.public_key.to_bytes() for share in SHARES]
+    again = Keys(store)
+    assert again.purpose(BATCH) == "pool"
+    assert again.waiting("pool", 9) == {BATCH: public}
+    assert again.waiting_batch(BATCH, "pool") == public
+    assert again.waiting("network", 9) == {}
+    assert again.waiting_batch(BATCH, "network") == []
+    await again.activate(IDS)
+    assert again.waiting("pool", 9) == {}
+    assert again.waiting_batch(BATCH, "pool") == []
+
+
+async def test_confirmed_batches_come_oldest_first(keys: Keys) -> None:
+    for number, share in enumerate(SHARES):
+        batch_id = bytes([9 - number]) * 32
+        await keys.put_pending(batch_id, 1, [share])
+        await keys.confirm(batch_id, "pool")
+    assert [batch_id[0] for batch_id in keys.waiting("pool", 9)] == [9, 8, 7]
+    assert [batch_id[0] for batch_id in keys.waiting("pool", 2)] == [8, 7]
 
 
 async def test_a_share_is_never_replaced(keys: Keys) -> None:

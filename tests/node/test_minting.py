@@ -22,10 +22,12 @@ from keyquorum.chain.contracts import key_batch_digest
 from keyquorum.node import ceremonies, minting_notices
 from keyquorum.node import minting as module
 from keyquorum.node.chain_view import ChainUnavailable, Member, Membership
+from keyquorum.node.database import StoreFailed
 from keyquorum.node.keys import id_of
 from keyquorum.node.minting import Minting
 from keyquorum.node.minting_notices import Answer, Ask, Gatherings, Proposal, Start, share_of
 from keyquorum.node.runner import PeerUnreachable, RunTimeout
+from keyquorum.node.store import StoreFull
 from keyquorum.node.workshop import EXPECTED, NETWORK, POOL
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.protocols.sign import SignatureShare, SignatureShares
@@ -54,16 +56,27 @@ class Keys:
         self.purposes: dict[bytes, str] = {}
         self.active: list[bytes] = []
         self.leftovers = 0
+        self.refusal: Exception | None = None
 
-    def pending_batches(self) -> dict[bytes, list[bytes]]:
-        return self.pending
+    def pending_batches(self, most: int, skip: int = 0) -> dict[bytes, list[bytes]]:
+        return dict(list(reversed(self.pending.items()))[skip : skip + most])
 
-    def confirmed(self) -> dict[bytes, str]:
-        return self.purposes
+    def pending_count(self) -> int:
+        return len(self.pending)
 
-    def pending_since(self, moment: float) -> int:
+    def waiting(self, purpose: str, most: int) -> dict[bytes, list[bytes]]:
+        return {batch_id: keys for batch_id, keys in self.pending.items() if self.purposes.get(batch_id) == purpose}
+
+    def waiting_batch(self, batch_id: bytes, purpose: str) -> list[bytes]:
+        return self.pending.get(batch_id, []) if self.purposes.get(batch_id) == purpose else []
+
+    def pending_since(self, moment: float, most: int) -> int:
         assert abs(time.time() - moment - ceremonies.PENDING_SECONDS) < 60
-        return self.leftovers
+        return min(self.leftovers, most)
+
+    def check_room(self) -> None:
+        if self.refusal:
+            raise self.refusal
 
     async def activate(self, key_ids: Any) -> int:
         self.active += key_ids
@@ -74,7 +87,8 @@ class Keys:
         return "the network key"
 
     def state(self, key_id: bytes) -> str:
-        return "active"
+        pending = {id_of(key) for keys in self.pending.values() for key in keys}
+        return "pending" if key_id in pending and key_id not in self.active else "active"
 
     def confirm_batch(self, number: int, purpose: str = POOL) -> bytes:
         batch_id = bytes([number]) * 32
@@ -368,6 +382,32 @@ async def test_after_a_failed_ceremony_the_leader_waits_ever_longer(monkeypatch:
     for _ in range(2):
         assert await world.tick() is None
     assert len(world.made) == 8
+
+
+async def test_a_day_of_failing_ceremonies_leaves_less_behind_than_stops_key_making(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for restarts in (False, True):
+        world, clock = World(), [1000.0]
+        monkeypatch.setattr(module.time, "monotonic", lambda clock=clock: clock[0])
+        world.record_ceremonies(RunTimeout(frozenset({2})))
+        while clock[0] < 1000.0 + ceremonies.PENDING_SECONDS:
+            if await world.tick() is not None:
+                world.keys.leftovers += 1
+            if restarts:
+                world.minting._failures = 0
+            clock[0] += 5.0
+        assert 40 < world.keys.leftovers < ceremonies.PENDING_LIMIT
+
+
+@pytest.mark.parametrize("refusal", [StoreFailed("disk I/O error"), StoreFull("1 MiB free")])
+async def test_a_node_that_cannot_write_takes_no_part_and_leaves_nothing_behind(refusal: Exception) -> None:
+    follower, leader = World(me=4), World()
+    follower.keys.refusal = leader.keys.refusal = refusal
+    follower.notice("dkg/propose", Proposal(POOL, 4, 1))
+    assert not await accepted(follower)
+    assert await leader.tick() is refusal
+    assert not leader.sent
 
 
 async def test_a_full_pool_or_a_missing_node_means_no_ceremony() -> None:

@@ -11,19 +11,16 @@ import pytest
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.status import Status
 
-KEY = b"k" * 32
-
 
 def made() -> Any:
     """Party 1 of 4 (threshold 3), ready: linked to all, one key, everything in order; not started."""
-    share = SimpleNamespace(token_id=KEY, epoch=1)
     links: Any = SimpleNamespace(counts=Counter(setups_failed=1))
     stock = dict.fromkeys((2, 3, 4), (5, 7))
     status: Any = Status(
         me=1,
         view=SimpleNamespace(age=0.0),  # type: ignore[arg-type]
-        store=SimpleNamespace(failure=None, quarantined=frozenset(), list_shares=lambda state: [share]),  # type: ignore[arg-type]
-        keys=SimpleNamespace(count=lambda: 1),  # type: ignore[arg-type]
+        store=SimpleNamespace(failure=None, quarantine_size=0),  # type: ignore[arg-type]
+        keys=SimpleNamespace(count=lambda: 2, quarantined=lambda: status.damaged),  # type: ignore[arg-type]
         mesh=SimpleNamespace(up=[2, 3, 4], is_up=lambda j: True, counts=Counter(malformed=2)),  # type: ignore[arg-type]
         links=links,
         pools=SimpleNamespace(available=lambda: stock, counts=Counter(frames_dropped=3)),  # type: ignore[arg-type]
@@ -31,7 +28,7 @@ def made() -> Any:
         identity_secret=SimpleNamespace(ready=True, refused=set()),  # type: ignore[arg-type]
         membership=SimpleNamespace(members=dict.fromkeys((1, 2, 3, 4)), threshold=3, epoch=1),  # type: ignore[arg-type]
     )
-    status.metrics, status.stock, status.quarantined, status.other = Metrics(), stock, [], "setup"
+    status.metrics, status.stock, status.quarantined, status.other, status.damaged = Metrics(), stock, [], "setup", 0
     links.all_ready = lambda: list(stock)
     links.states = lambda: {j: "ready" if j in stock else status.other for j in (2, 3, 4)}
     links.strikes = SimpleNamespace(quarantined=lambda: status.quarantined)
@@ -76,9 +73,9 @@ def test_quarantined_peers_are_a_reason_only_when_too_few_are_left() -> None:
 
 def test_quarantined_shares_are_a_reason_only_when_no_active_one_is_left() -> None:
     node = made()
-    node.store.quarantined = frozenset({(b"p" * 32, 1), (KEY, 2)})
+    node.damaged = 1
     assert node.not_ready_because() == []
-    node.store.quarantined = frozenset({(KEY, 1)})
+    node.damaged = 2
     (reason,) = node.not_ready_because()
     assert "every active key share is in quarantine" in reason
 
@@ -86,7 +83,7 @@ def test_quarantined_shares_are_a_reason_only_when_no_active_one_is_left() -> No
 def test_the_metrics_show_links_quarantines_and_what_the_parts_count() -> None:
     node = made()
     del node.stock[4]
-    node.quarantined, node.store.quarantined = [4], frozenset({(KEY, 1)})
+    node.quarantined, node.store.quarantine_size = [4], 1
     shown = {name: metric(node, name) for name in ("links_ready", "peers_quarantined", "shares_quarantined")}
     assert shown == {"links_ready": 2, "peers_quarantined": 1, "shares_quarantined": 1}
     assert metric(node, "correlations") == 10

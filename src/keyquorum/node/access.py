@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from keyquorum.algebra.curve import Point
@@ -28,6 +29,7 @@ from keyquorum.node.chain_view import ChainView
 from keyquorum.node.problem import UNAVAILABLE, ApiError
 
 CERTIFICATES_CACHED = 4096
+MARKS_CACHED = 4096
 # What every body has that a session signed.
 CALLER = {"certificate": str, "request": str}
 MAY_HAVE = {"delegations": list}
@@ -78,7 +80,7 @@ class Access:
 
         What counts is the newest block, so a revocation holds from the first block that shows it.
         """
-        ends, method_ends = revocation.marks_of(certificate, key)
+        ends, method_ends = _marks_of(certificate, key)
         times = await self._view.revoked_before([*ends, *method_ends])
         return revocation.apply(certificate, times[: len(ends)], times[len(ends) :])
 
@@ -113,3 +115,9 @@ class Access:
             if seen.permitted:
                 grants[proven.type, proven.id] = seen.scopes
         return KeyState(owner, grants, epoch, itself)
+
+
+@lru_cache(MARKS_CACHED)
+def _marks_of(certificate: Certificate, key: str) -> tuple[list[bytes], list[bytes]]:
+    # Hashes of what stands in the certificate: the same with every request of a session.
+    return revocation.marks_of(certificate, key)

@@ -44,9 +44,17 @@ class Ceremonies:
         self._under_way: tuple[bytes, asyncio.Task[None]] | None = None
         self._answering: asyncio.Task[None] | None = None
 
+    def leftovers(self) -> int:
+        """Return how many batches of the last day are pending still, counting no further than `PENDING_LIMIT`."""
+        return self._shop.keys.pending_since(time.time() - PENDING_SECONDS, PENDING_LIMIT)
+
     async def lead(self, purpose: str, size: int) -> None:
-        """Lead one ceremony of `size` keys to its confirmation; raises `Abort` when a node does not take part."""
+        """Lead one ceremony of `size` keys to its confirmation; raises `Abort` when a node does not take part.
+
+        Nothing is begun that this node could not write down: it would only leave its shares behind at the others.
+        """
         membership = self._shop.membership()
+        self._shop.keys.check_room()
         reference = self._shop.rng.bytes(16)
         proposal = Proposal(purpose, size, membership.epoch)
         others = [j for j in membership.parties if j != self._shop.me]
@@ -108,8 +116,9 @@ class Ceremonies:
         if not 1 <= proposal.size <= LARGEST_BATCH or (proposal.purpose == NETWORK and proposal.size != 1):
             raise ValueError("a proposal of a size that is never needed")
         # A ceremony that somebody spoils leaves its shares behind. By the day, so that this too comes to an end.
-        if self._shop.keys.pending_since(time.time() - PENDING_SECONDS) >= PENDING_LIMIT:
+        if self.leftovers() >= PENDING_LIMIT:
             raise ValueError("too many batches are pending")
+        self._shop.keys.check_room()
         nonce = self._shop.rng.bytes(32)
         self._nonces = {reference: (proposal, nonce)}
         if self._answering is not None:

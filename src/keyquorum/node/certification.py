@@ -103,8 +103,8 @@ class Certification:
     async def sign_batch(self, batch_id: bytes, ask: Ask) -> Answer:
         """Sign a batch with the network key, if it is one that this node made, confirmed, and is next on the chain."""
         membership = self._shop.membership()
-        public_keys = self._shop.unregistered(POOL).get(batch_id)
-        if public_keys is None:
+        public_keys = self._shop.keys.waiting_batch(batch_id, POOL)
+        if not public_keys:
             raise ValueError("asked to certify a batch that this node did not confirm")
         if ask.number != await self._shop.view.read("PubkeyRouter", "nextBatch", newest=True):
             raise ValueError("asked to certify a batch under a number that is not next")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from keyquorum.algebra import field
 from keyquorum.algebra.curve import Point
 from keyquorum.chain.contracts import token_id
-from keyquorum.node.store import ShareUnknown, Store, StoredShare
+from keyquorum.node.store import Store, StoredShare
 from keyquorum.protocols.key_share import KeyShare
 
 CACHED = 1024
@@ -49,38 +49,53 @@ class Keys:
                 self._cache.popitem(last=False)
         return known
 
-    def pending_batches(self) -> dict[bytes, list[bytes]]:
-        """Return the public keys of every batch that has pending shares, by batch id, in their order."""
-        batches: dict[bytes, list[bytes]] = {}
-        for share in self._store.list_shares("pending"):
-            batches.setdefault(share.batch_id, []).append(share.public_key)
-        return batches
+    def pending_batches(self, most: int, skip: int = 0) -> dict[bytes, list[bytes]]:
+        """Return the public keys of up to `most` batches with pending shares, newest first, after the `skip` newest."""
+        return {batch_id: self._pending_keys(batch_id) for batch_id in self._store.tally.newest(most, skip)}
 
-    def pending_since(self, moment: float) -> int:
-        """Return how many batches turned pending after `moment` (Unix seconds), and still are."""
-        return len({share.batch_id for share in self._store.list_shares("pending") if share.created >= moment})
+    def pending_count(self) -> int:
+        """Return how many batches have pending shares."""
+        return self._store.tally.pending
+
+    def pending_since(self, moment: float, most: int) -> int:
+        """Return how many batches turned pending after `moment` (Unix seconds) and still are, counting to `most`."""
+        return self._store.tally.since(moment, most)
+
+    def waiting(self, purpose: str, most: int) -> dict[bytes, list[bytes]]:
+        """Return the confirmed batches for `purpose` among the `most` newest pending ones, the oldest first."""
+        newest = self._store.tally.newest(most)[::-1]
+        return {batch_id: self._pending_keys(batch_id) for batch_id in newest if self.purpose(batch_id) == purpose}
+
+    def waiting_batch(self, batch_id: bytes, purpose: str) -> list[bytes]:
+        """Return the public keys of one batch, if it is confirmed for `purpose` and pending; else nothing."""
+        return self._pending_keys(batch_id) if self.purpose(batch_id) == purpose else []
 
     def state(self, key_id: bytes) -> str:
         """Return "active", "pending" or "unknown"."""
-        try:
-            self._store.load(key_id)
-        except ShareUnknown:
-            pending = any(share.token_id == key_id for share in self._store.list_shares("pending"))
-            return "pending" if pending else "unknown"
-        return "active"
+        return self._store.state(key_id) or "unknown"
 
     def count(self) -> int:
         """Return how many active shares there are."""
-        return len(self._store.list_shares("active"))
+        return self._store.tally.active
+
+    def quarantined(self) -> int:
+        """Return how many of the active shares are in quarantine."""
+        return self._store.active_quarantined
+
+    def check_room(self) -> None:
+        """Raise `StoreFailed` when nothing more is written, `StoreFull` when the disk has too little room for keys."""
+        self._store.check_room()
 
     async def confirm(self, batch_id: bytes, purpose: str) -> None:
         """Remember durably that all nodes confirmed this batch, and what it is for."""
         await self._store.mark(f"confirmed/{batch_id.hex()}", purpose.encode())
 
-    def confirmed(self) -> dict[bytes, str]:
-        """Return what each confirmed batch is for, by batch id."""
-        marks = self._store.markers("confirmed/")
-        return {bytes.fromhex(name.rpartition("/")[2]): purpose.decode() for name, purpose in marks.items()}
+    def purpose(self, batch_id: bytes) -> str:
+        """Return what a confirmed batch is for, "" for one that was not confirmed here."""
+        return (self._store.marker(f"confirmed/{batch_id.hex()}") or b"").decode()
+
+    def _pending_keys(self, batch_id: bytes) -> list[bytes]:
+        return [share.public_key for share in self._store.batch(batch_id) if share.state == "pending"]
 
 
 def _to_stored(share: KeyShare, epoch: int) -> StoredShare:

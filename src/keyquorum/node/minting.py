@@ -29,6 +29,7 @@ from keyquorum.algebra.rng import Rng
 from keyquorum.node.ceremonies import LARGEST_BATCH, Ceremonies
 from keyquorum.node.certification import LONGEST_PAUSE, Certification
 from keyquorum.node.chain_view import ChainView, Membership
+from keyquorum.node.database import StoreFailed
 from keyquorum.node.keys import Keys, id_of
 from keyquorum.node.minting_notices import Ask, Notify, Proposal, Start, decode
 from keyquorum.node.runner import Runner
@@ -41,6 +42,9 @@ log = structlog.get_logger("keyquorum.minting")
 VOTE_GAS = 500_000
 GENESIS_RETRY_SECONDS = 30.0
 GENESIS_PAUSE = 2.0
+CEREMONY_PAUSE = 1800.0
+# A batch on its way to the chain is pending too, and no leftover.
+UNCERTIFIED = 2
 
 
 class Minting:
@@ -119,10 +123,18 @@ class Minting:
         # A batch that was in vain with as many sets as there are nodes may be one that too few have confirmed.
         hopeful = any(self.certification.is_hopeful(batch_id, membership) for batch_id in waiting)
         if not hopeful and size < self._low and self.shop.all_up(membership) and not patient:
-            self._next_refill = time.monotonic() + min(2.0**self._failures, LONGEST_PAUSE)
+            self._next_refill = time.monotonic() + self._pause()
             self._failures += 1
             await self.ceremonies.lead(POOL, self._batch)
             self._failures, self._next_refill = 0, -LONGEST_PAUSE
+
+    def _pause(self) -> float:
+        """Return the seconds until the next ceremony if this one fails; what was left behind today counts too.
+
+        Ever longer pauses leave fewer than `PENDING_LIMIT` batches behind in a day, at which the others would refuse.
+        """
+        failures = max(self._failures, self.ceremonies.leftovers() - UNCERTIFIED)
+        return float(min(2.0 ** min(failures, 30), CEREMONY_PAUSE))
 
     # -- notices --------------------------------------------
 
@@ -146,5 +158,5 @@ class Minting:
                 self.ceremonies.join(reference, decode(payload, Start), membership)
             elif topic == "certify/ask":
                 self.certification.help(leader, reference, decode(payload, Ask), self.ceremonies)
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, StoreFailed, msgspec.DecodeError) as error:
             log.warning("notice refused", topic=topic, leader=leader, reason=str(error)[:200])

@@ -89,7 +89,7 @@ class Status:
         reasons += self._too_few_peers(membership)
         if not self.keys.count():
             reasons.append("no key is active yet")
-        elif self._all_shares_quarantined():
+        elif self.keys.quarantined() >= self.keys.count():
             reasons.append("every active key share is in quarantine: see `keyquorum node check`")
         elif not self.identity_secret.ready:
             reasons.append("the identity secret is not complete yet" + self._refused_parts())
@@ -112,19 +112,13 @@ class Status:
             reasons.append(f"parties that have this node in quarantine: {refusing}")
         return reasons
 
-    def _all_shares_quarantined(self) -> bool:
-        quarantined = self.store.quarantined
-        return bool(quarantined) and all(
-            (share.token_id, share.epoch) in quarantined for share in self.store.list_shares("active")
-        )
-
     def add_gauges(self, metrics: Metrics, more: Mapping[str, Counter[str]] | None = None) -> None:
         """Let `metrics` read the state, and the counters of `more` parts, whenever Prometheus asks."""
         gauge = metrics.gauge
         gauge("peers_up", "linked peers", lambda: len(self.mesh.up))
         gauge("links_ready", "peers with whom this node can make correlations", lambda: len(self.links.all_ready()))
         gauge("peers_quarantined", "peers in quarantine here", lambda: len(self.links.strikes.quarantined()))
-        gauge("shares_quarantined", "stored shares found corrupt", lambda: len(self.store.quarantined))
+        gauge("shares_quarantined", "stored shares found corrupt", lambda: self.store.quarantine_size)
         gauge("runs_active", "protocol runs under way", lambda: self.runner.active)
         gauge("envelopes_dropped", "envelopes that belonged to no run", lambda: self.runner.dropped)
         gauge("chain_age_seconds", "age of the view of the chain", lambda: min(self.view.age, 1e9))

@@ -14,19 +14,44 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 
 from keyquorum.node.database import StoreFailed, Writer, connect, flush_folder, lock_folder
+from keyquorum.node.share_records import (
+    ACTIVATE,
+    BATCH,
+    INFO,
+    LAST,
+    LIST,
+    LOAD,
+    MARKER,
+    MARKERS,
+    QUARANTINE,
+    SCHEMA,
+    STATE,
+    TABLES,
+    Record,
+    ShareCorrupt,
+    ShareExists,
+    ShareInfo,
+    ShareUnknown,
+    State,
+    StoredShare,
+    StoreError,
+    StoreFull,
+)
+from keyquorum.node.tally import PENDING_INDEX, Tally
 from keyquorum.node.vault import Cost, KeySource, Vault, rewrap
 
 __all__ = [
@@ -37,79 +62,13 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreFailed",
+    "StoreFull",
     "StoredShare",
 ]
 
-SCHEMA: Final = 1
 FILE: Final = "store.sqlite"
-State = Literal["pending", "active"]
-
-_TABLES: Final = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE secrets (name TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
-CREATE TABLE markers (name TEXT PRIMARY KEY, value BLOB NOT NULL, created INTEGER NOT NULL) STRICT;
-CREATE TABLE info (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE key_shares (
-    token_id BLOB NOT NULL, epoch INTEGER NOT NULL, party INTEGER NOT NULL, batch_id BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('pending', 'active')), public_key BLOB NOT NULL,
-    created INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (token_id, epoch)) STRICT;
-CREATE INDEX key_shares_by_batch ON key_shares (batch_id);
-CREATE TABLE quarantine (
-    token_id BLOB NOT NULL, epoch INTEGER NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (token_id, epoch)) STRICT;
-"""
-
-
-class StoreError(ValueError):
-    """The folder holds no store, holds one already, holds another version, or is in use by another process."""
-
-
-class ShareUnknown(LookupError):
-    """There is no usable share of this key here: unknown, or not active yet."""
-
-
-class ShareExists(ValueError):
-    """A share of this key and epoch is stored already; stored shares are never replaced."""
-
-
-class ShareCorrupt(RuntimeError):
-    """A stored share is not what was written; it is quarantined and the operator must act."""
-
-
-@dataclass(frozen=True)
-class StoredShare:
-    """A party's share of one key, as bytes: scalars 32 B big-endian, points 65 B uncompressed."""
-
-    token_id: bytes
-    epoch: int
-    party: int
-    t: int
-    parties: tuple[int, ...]
-    public_key: bytes
-    public_shares: dict[int, bytes]
-    key_share: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ShareInfo:
-    """What the store tells about a share without decrypting it; `created` in Unix seconds."""
-
-    token_id: bytes
-    epoch: int
-    state: State
-    batch_id: bytes
-    public_key: bytes
-    created: int
-
-
-class _Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    version: int
-    party: int
-    epoch: int
-    t: int
-    parties: tuple[int, ...]
-    public_key: bytes
-    public_shares: tuple[bytes, ...]
-    key_share: bytes
+# A batch of the largest size takes a tenth of this, twice: once in the log of the database.
+ROOM: Final = 2 << 20
 
 
 class Store:
@@ -127,7 +86,9 @@ class Store:
                 raise StoreError(f"{folder}: no store here: run `keyquorum node init` first")
             self._reader = connect(self._path)
             self._vault = Vault.open(_sealed(self._reader, folder), source)
-            rows = self._reader.execute("SELECT token_id, epoch FROM quarantine").fetchall()
+            rows = self._reader.execute(QUARANTINE).fetchall()
+            self._reader.execute(PENDING_INDEX)
+            self.tally = Tally(self._reader)
             self._writer = Writer(lambda: connect(self._path))
         except BaseException as error:
             os.close(lock)
@@ -135,7 +96,8 @@ class Store:
                 raise StoreError(f"{self._path}: cannot be opened: {error}") from None
             raise
         self._reading = threading.Lock()
-        self._quarantine = {(bytes(token), int(epoch)) for token, epoch in rows}
+        self._quarantine = {(bytes(token), int(epoch)) for token, epoch, _ in rows}
+        self._quarantined_active = {(bytes(token), int(epoch)) for token, epoch, active in rows if active}
         self._cache: OrderedDict[tuple[bytes, int | None], StoredShare] = OrderedDict()
         self._cached = cached
 
@@ -154,7 +116,7 @@ class Store:
                     raise StoreError(f"{folder}: there is a store already")
                 _, sealed = Vault.create(source, cost)
                 connection.execute("BEGIN IMMEDIATE")
-                for statement in filter(str.strip, _TABLES.split(";")):
+                for statement in filter(str.strip, TABLES.split(";")):
                     connection.execute(statement)
                 values = [("schema", str(SCHEMA).encode()), ("data-key", sealed)]
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", values)
@@ -170,6 +132,13 @@ class Store:
     def failure(self) -> StoreFailed | None:
         """Why the store is out of use, or None while it works; `/readyz` asks this."""
         return self._writer.failure
+
+    def check_room(self) -> None:
+        """Raise `StoreFailed` when the store is out of use, `StoreFull` when the disk has little room left."""
+        self._usable()
+        free = shutil.disk_usage(self._path.parent).free
+        if free < ROOM:
+            raise StoreFull(f"{free >> 20} MiB are free on the disk of {self._path.parent}, {ROOM >> 20} are needed")
 
     def close(self) -> None:
         """Commit what waits, close the file and forget decrypted shares."""
@@ -200,23 +169,27 @@ class Store:
             except sqlite3.IntegrityError:
                 raise ShareExists("a share of one of these keys is stored already") from None
 
-        await asyncio.wrap_future(self._writer.submit(insert))
+        # Noted by whoever commits: who waits for the commit may be cancelled before it is done.
+        written = self._writer.submit(insert)
+        written.add_done_callback(lambda done: None if _failed(done) else self.tally.inserted(batch_id, len(rows), now))
+        await asyncio.wrap_future(written)
 
     async def activate(self, token_ids: Iterable[bytes], epoch: int | None = None) -> int:
         """Turn the pending shares of these keys (of one `epoch`, or of any) active; return how many changed."""
         keys = [(token_id, epoch, epoch) for token_id in token_ids]
 
-        def update(connection: sqlite3.Connection) -> int:
-            return connection.executemany(
-                "UPDATE key_shares SET state = 'active' "
-                "WHERE token_id = ? AND state = 'pending' AND (? IS NULL OR epoch = ?)",
-                keys,
-            ).rowcount
+        def update(connection: sqlite3.Connection) -> list[tuple[bytes, bytes, int]]:
+            return [row for key in keys for row in connection.execute(ACTIVATE, key)]
 
-        changed = await asyncio.wrap_future(self._writer.submit(update))
+        written = self._writer.submit(update)
+        written.add_done_callback(
+            lambda done: None if _failed(done) else self.tally.activated(row[0] for row in done.result())
+        )
+        changed = await asyncio.wrap_future(written)
+        self._quarantined_active |= self._quarantine.intersection(row[1:] for row in changed)
         for key in [key for key in self._cache if key[1] is None]:
             del self._cache[key]  # a newer epoch may have become the active one
-        return changed
+        return len(changed)
 
     def load(self, token_id: bytes, epoch: int | None = None) -> StoredShare:
         """Return the active share of a key: of `epoch`, or of the newest.
@@ -228,11 +201,7 @@ class Store:
         if found is not None:
             self._cache.move_to_end((token_id, epoch))
             return found
-        row = self._read(
-            "SELECT epoch, party, public_key, record FROM key_shares WHERE token_id = ? AND state = 'active' "
-            "AND (? IS NULL OR epoch = ?) ORDER BY epoch DESC LIMIT 1",
-            (token_id, epoch, epoch),
-        )
+        row = self._read(LOAD, (token_id, epoch, epoch))
         if not row:
             raise ShareUnknown("no active share of this key here")
         share = self._open_row(token_id, *row[0])
@@ -242,28 +211,44 @@ class Store:
         return share
 
     def list_shares(self, state: State | None = None, batch_id: bytes | None = None) -> list[ShareInfo]:
-        """Return what is stored, oldest first, without decrypting anything."""
-        rows = self._read(
-            "SELECT token_id, epoch, state, batch_id, public_key, created FROM key_shares "
-            "WHERE (? IS NULL OR state = ?) AND (? IS NULL OR batch_id = ?) ORDER BY rowid",
-            (state, state, batch_id, batch_id),
-        )
-        return [ShareInfo(*row) for row in rows]
+        """Return what is stored, oldest first, without decrypting anything: walks the store, for operators' tools."""
+        query = LIST + " WHERE (? IS NULL OR state = ?) AND (? IS NULL OR batch_id = ?) ORDER BY rowid"
+        return [ShareInfo(*row) for row in self._read(query, (state, state, batch_id, batch_id))]
+
+    def batch(self, batch_id: bytes) -> list[ShareInfo]:
+        """Return the shares of one batch, in their order."""
+        return [ShareInfo(*row) for row in self._read(BATCH, (batch_id,))]
+
+    def state(self, token_id: bytes) -> State | None:
+        """Return "active" when a share of the key is, "pending" when one waits, None when there is none."""
+        states = {row[0] for row in self._read(STATE, (token_id,))}
+        return "active" if "active" in states else "pending" if states else None
 
     def check(self) -> list[tuple[bytes, int]]:
         """Decrypt every stored share; return (key id, epoch) of those that are corrupt, which are now quarantined."""
         bad = []
-        for row in self._read("SELECT token_id, epoch, party, public_key, record FROM key_shares"):
+        query = "SELECT token_id, epoch, party, public_key, record, state FROM key_shares"
+        for token_id, epoch, party, public_key, record, state in self._read(query):
             try:
-                self._open_row(*row)
+                self._open_row(token_id, epoch, party, public_key, record, state == "active")
             except ShareCorrupt:
-                bad.append((row[0], row[1]))
+                bad.append((token_id, epoch))
         return bad
 
     @property
     def quarantined(self) -> frozenset[tuple[bytes, int]]:
         """Return (key id, epoch) of the shares that were found corrupt."""
         return frozenset(self._quarantine)
+
+    @property
+    def quarantine_size(self) -> int:
+        """How many shares are in quarantine."""
+        return len(self._quarantine)
+
+    @property
+    def active_quarantined(self) -> int:
+        """How many active shares are in quarantine."""
+        return len(self._quarantined_active)
 
     async def release(self, token_id: bytes, epoch: int) -> None:
         """End the quarantine of a share that is whole again; raises `ShareCorrupt` if it is not, `ShareUnknown`."""
@@ -275,6 +260,7 @@ class Store:
         delete = "DELETE FROM quarantine WHERE token_id = ? AND epoch = ?"
         await asyncio.wrap_future(self._writer.submit(lambda c: c.execute(delete, (token_id, epoch)) and None))
         self._quarantine.discard((token_id, epoch))
+        self._quarantined_active.discard((token_id, epoch))
 
     # Markers are made once; info may change.
 
@@ -286,7 +272,12 @@ class Store:
 
     def markers(self, prefix: str = "") -> dict[str, bytes]:
         """Return every marker whose name begins with `prefix`."""
-        return dict(self._read("SELECT name, value FROM markers WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)))
+        return dict(self._read(MARKERS, (prefix, prefix + LAST)))
+
+    def marker(self, name: str) -> bytes | None:
+        """Return the value of one marker, None when it was not made."""
+        row = self._read(MARKER, (name,))
+        return row[0][0] if row else None
 
     async def put_info(self, name: str, value: bytes) -> None:
         """Write a value that is not secret, in place of the last one of that name."""
@@ -295,7 +286,7 @@ class Store:
 
     def info(self, prefix: str = "") -> dict[str, bytes]:
         """Return every value whose name begins with `prefix`."""
-        return dict(self._read("SELECT name, value FROM info WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)))
+        return dict(self._read(INFO, (prefix, prefix + LAST)))
 
     # The node's own secrets
 
@@ -346,18 +337,22 @@ class Store:
             raise ValueError("a share with a value of the wrong length")
         if len(points) != len(share.public_shares) or share.party not in share.parties:
             raise ValueError("a share whose parties do not fit its public shares")
-        record = _Record(
+        record = Record(
             SCHEMA, share.party, share.epoch, share.t, share.parties, share.public_key, points, share.key_share
         )
         return self._vault.encrypt(msgspec.msgpack.encode(record), *_meaning(share.token_id, share.epoch, share.party))
 
-    def _open_row(self, token_id: bytes, epoch: int, party: int, public_key: bytes, record: bytes) -> StoredShare:
+    def _open_row(
+        self, token_id: bytes, epoch: int, party: int, public_key: bytes, record: bytes, active: bool = True
+    ) -> StoredShare:
         if (token_id, epoch) in self._quarantine:
             raise ShareCorrupt("this share is in quarantine: it was found changed on the disk")
         try:
             return self._decrypt(token_id, epoch, party, public_key, record)
         except ShareCorrupt:
             self._quarantine.add((token_id, epoch))
+            if active:
+                self._quarantined_active.add((token_id, epoch))
             row = (token_id, epoch, int(time.time()))
             self._writer.submit(lambda c: c.execute("INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?)", row) and None)
             raise
@@ -365,13 +360,17 @@ class Store:
     def _decrypt(self, token_id: bytes, epoch: int, party: int, public_key: bytes, record: bytes) -> StoredShare:
         try:
             content = self._vault.decrypt(record, *_meaning(token_id, epoch, party))
-            found = msgspec.msgpack.decode(content, type=_Record)
+            found = msgspec.msgpack.decode(content, type=Record)
             if (found.version, found.party, found.epoch, found.public_key) != (SCHEMA, party, epoch, public_key):
                 raise ValueError
             points = dict(zip(found.parties, found.public_shares, strict=True))
         except (InvalidTag, ValueError):  # msgspec.DecodeError is a ValueError, and so is a number no row can have
             raise ShareCorrupt("a stored share is not what was written") from None
         return StoredShare(token_id, epoch, party, found.t, found.parties, public_key, points, found.key_share)
+
+
+def _failed(done: Future[Any]) -> bool:
+    return done.cancelled() or done.exception() is not None
 
 
 def _meaning(token_id: bytes, epoch: int, party: int) -> tuple[str, int, bytes, int, int]:

@@ -14,10 +14,12 @@ from keyquorum.algebra.rng import Rng
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.database import StoreFailed
 from keyquorum.node.keys import Keys, id_of
 from keyquorum.node.minting_notices import Gatherings, Notify
 from keyquorum.node.runner import Runner
 from keyquorum.node.signing import Signing
+from keyquorum.node.store import ShareCorrupt
 from keyquorum.rounds.errors import Abort
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import session_id
@@ -25,8 +27,12 @@ from keyquorum.rounds.session import session_id
 log = structlog.get_logger("keyquorum.minting")
 
 NETWORK, POOL = "network", "pool"
-# What may go wrong without anybody's bug: peers, the chain, and transactions that lost a race.
-EXPECTED = (Abort, ValueError, LookupError, ChainUnavailable, RpcError, RpcUnreachable, TimeoutError)
+# So many pending batches are looked at on a block; more than an honest network leaves behind in a day.
+LOOK_AT = 64
+# What may go wrong without anybody's bug: peers, the chain, transactions that lost a race, the disk.
+EXPECTED = (
+    Abort, ValueError, LookupError, ChainUnavailable, RpcError, RpcUnreachable, TimeoutError, StoreFailed, ShareCorrupt,
+)  # fmt: skip
 
 
 class Transactions(Protocol):
@@ -59,6 +65,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.gatherings = Gatherings(self.notify)
+        self._turn = 0
 
     def membership(self) -> Membership:
         """Return who the nodes are; raises `ValueError` before the network has started."""
@@ -76,17 +83,23 @@ class Workshop:
         return bool(await self.view.read("PubkeyRouter", "isRegistered", key, newest=newest))
 
     def unregistered(self, purpose: str) -> dict[bytes, list[bytes]]:
-        """Return the confirmed batches for `purpose` that are still pending."""
-        confirmed, pending = self.keys.confirmed(), self.keys.pending_batches()
-        return {batch_id: keys for batch_id, keys in pending.items() if confirmed.get(batch_id) == purpose}
+        """Return the newest confirmed batches for `purpose` that are still pending, the oldest first."""
+        return self.keys.waiting(purpose, LOOK_AT)
 
     async def activate_registered(self, network_key: Point | None) -> None:
-        """Turn active what the chain shows as registered."""
-        for public_keys in self.keys.pending_batches().values():
-            if network_key is not None and network_key.to_bytes() in public_keys:
-                await self.keys.activate([id_of(network_key.to_bytes())])
-                self.progress.set()
-            elif await self.is_registered(public_keys[0]):
+        """Turn active what the chain shows as registered.
+
+        Looks at the newest pending batches, and at a few of the others in turn: what was left behind in years must not
+        be asked about at every block.
+        """
+        if network_key is not None and self.keys.state(own := id_of(network_key.to_bytes())) == "pending":
+            await self.keys.activate([own])
+            self.progress.set()
+        later = self._turn + LOOK_AT
+        self._turn = later if later < self.keys.pending_count() else LOOK_AT
+        batches = self.keys.pending_batches(LOOK_AT) | self.keys.pending_batches(LOOK_AT, self._turn)
+        for public_keys in batches.values():
+            if public_keys and await self.is_registered(public_keys[0]):
                 await self.keys.activate([id_of(public_key) for public_key in public_keys])
 
     async def transact(self, function: str, *arguments: Any, gas: int | None = None) -> None:
