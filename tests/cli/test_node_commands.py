@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner, Result
 from keyquorum.cli.main import app
 from keyquorum.cli.node_folder import NodeFolder
 from keyquorum.node.config import load
-from keyquorum.node.store import Store, StoredShare
+from keyquorum.node.store import Store, StoredShare, StoreError
 from keyquorum.node.strikes import Strikes
 from keyquorum.node.vault import read_key_source
 
@@ -193,6 +194,57 @@ def test_a_disk_that_fails_is_a_clear_error(config: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("keyquorum.node.database.Writer._attempt", staticmethod(full))
     error = run_json(config, "pardon", "3", code=2)["error"]
     assert error["code"] == "store_failed" and "full" in error["message"]
+
+
+def halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def scramble(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    for place in range(0, len(content), 97):
+        content[place] ^= 0x55
+    file.write_bytes(content)
+
+
+def lose_identity(file: Path) -> None:
+    with sqlite3.connect(file) as database:
+        database.execute("DELETE FROM secrets WHERE name = (SELECT name FROM secrets LIMIT 1)")
+    database.close()
+
+
+@pytest.mark.parametrize("damage", [halve, empty, scramble])
+def test_a_damaged_store_is_named_and_restored_from_a_backup_never_made_anew(
+    config: Path, damage: Callable[[Path], None]
+) -> None:
+    file = config.parent / "data" / "store.sqlite"
+    damage(file)
+    error = run_json(config, "check", code=2)["error"]
+    assert "restore data/" in error["hint"]
+    with pytest.raises(StoreError, match="restore data/"):
+        NodeFolder(config.parent).create()
+    error = run_json(config, "check", code=2)["error"]
+    assert "restore data/" in error["hint"]
+
+
+def test_a_node_that_lost_half_its_identity_is_not_given_another(config: Path) -> None:
+    lose_identity(config.parent / "data" / "store.sqlite")
+    with pytest.raises(StoreError, match="restore data/"):
+        NodeFolder(config.parent).create()
+
+
+def test_an_init_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "node" / "data").mkdir(parents=True)
+    (tmp_path / "node" / "data" / "store.sqlite").touch()
+    folder = NodeFolder(tmp_path / "node")
+    folder.create()
+    again = NodeFolder(tmp_path / "node")
+    again.create()
+    assert folder.address == again.address
 
 
 @pytest.mark.parametrize("name", ["check", "pardon", "release"])

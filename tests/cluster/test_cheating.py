@@ -194,14 +194,14 @@ async def test_a_batch_that_was_not_confirmed_is_not_certified(cluster: Cluster)
 
 async def test_a_confirmed_batch_is_certified_only_as_the_next_one(cluster: Cluster) -> None:
     node = cluster.nodes[4]
-    waiting = replaced(node._minting.shop, "unregistered", lambda _: {b"v" * 32: [b"\x04" * 65]})
+    waiting = replaced(node._keys, "waiting_batch", lambda *_: [b"\x04" * 65])
     with waiting, pytest.raises(ValueError, match="not next"):
         await node._minting.certification.sign_batch(b"v" * 32, Ask(999, [1, 2, 4], b"n" * 16))
 
 
 async def test_key_generation_with_a_cheat_leaves_no_usable_key(cluster: Cluster) -> None:
     cheat = cluster.nodes[3]
-    before = {party: set(node._keys.confirmed()) for party, node in cluster.nodes.items()}
+    before = {party: set(node._store.markers("confirmed/")) for party, node in cluster.nodes.items()}
 
     def change(peer: int, envelope: Envelope) -> Envelope:
         private = envelope.round == 2 and envelope.to is not None
@@ -212,7 +212,7 @@ async def test_key_generation_with_a_cheat_leaves_no_usable_key(cluster: Cluster
         with pytest.raises(Exception, match=r"part|answer"):
             await leader.lead("pool", 2)
         await asyncio.sleep(0.5)
-    assert {party: set(node._keys.confirmed()) for party, node in cluster.nodes.items()} == before
+    assert {party: set(node._store.markers("confirmed/")) for party, node in cluster.nodes.items()} == before
 
 
 async def test_keys_are_made_registered_and_signed_with_by_any_three(cluster: Cluster) -> None:

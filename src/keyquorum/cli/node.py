@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyquorum.cli.output import UNAVAILABLE, JsonOption, command
+from keyquorum.cli.output import UNAVAILABLE, UNEXPECTED, JsonOption, command
 
 if TYPE_CHECKING:
     from keyquorum.node.store import Store
@@ -84,10 +84,15 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run one node until it is asked to stop; it logs one JSON object a line to standard error."""
-    with command(as_json):
+    with command(as_json) as out:
         from keyquorum.node.app import run as run_node
+        from keyquorum.serving.forever import PartEnded
 
-        run_node(config)
+        try:
+            run_node(config)
+        except PartEnded as ended:
+            hint = "start the node again; its log says more"
+            out.fail({"code": "part_ended", "message": str(ended), "hint": hint}, UNEXPECTED)
 
 
 @app.command("check")
@@ -215,10 +220,10 @@ def _stopped(config: Path) -> Iterator[Store]:
         if isinstance(error.__context__, BlockingIOError):
             hint = "stop it, run this again, and start it"
             raise Misconfigured("the node is running and holds its store", code="node_running", hint=hint) from None
-        raise
+        raise Misconfigured(error.message, code=error.code, hint=error.hint) from None
     try:
         yield store
     except StoreFailed as error:
-        raise Misconfigured(str(error), code="store_failed", hint="look at the disk") from None
+        raise Misconfigured(str(error), code="store_failed", hint=error.hint) from None
     finally:
         store.close()

@@ -6,12 +6,14 @@ data/       the store: key shares and the node's own keys, encrypted
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from keyquorum.node import config, vault
 from keyquorum.node.identity import Identity, NoIdentity
-from keyquorum.node.store import Store
+from keyquorum.node.store import Store, StoreError
 
 KEY_FILE, DATA, SETTINGS = "store.key", "data", "node.toml"
 
@@ -35,7 +37,7 @@ class NodeFolder:
         )
         self._source = vault.read_key_source(section)
         data = self.path / DATA
-        store = Store(data, self._source) if data.exists() else Store.create(data, self._source)
+        store = self._open(data)
         try:
             try:
                 identity = Identity.load(store, data)
@@ -45,6 +47,13 @@ class NodeFolder:
         finally:
             store.close()
         self.address, self.tls_digest = identity.address, identity.spki_digest
+
+    def _open(self, data: Path) -> Store:
+        """Open the store, or make it if this node never had one: settings are written after it was made."""
+        if not (self.path / SETTINGS).exists():
+            with suppress(StoreError, sqlite3.DatabaseError):
+                return Store.create(data, self._source)
+        return Store(data, self._source)
 
     def chain_key(self) -> bytes:
         """Return the key of the node's own account; only while the node is not running."""

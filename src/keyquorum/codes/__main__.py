@@ -13,10 +13,11 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="the service's settings, codes.toml")
     arguments = parser.parse_args()
     from keyquorum.codes.app import run
+    from keyquorum.serving.forever import PartEnded
 
     try:
         run(arguments.config)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, PartEnded) as error:
         print(f"the code service cannot run: {error}", file=sys.stderr)
         return 1
     return 0

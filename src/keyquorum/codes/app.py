@@ -7,11 +7,9 @@ origin may ask, because nothing depends on cookies and what is signed names its 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sqlite3
 import ssl
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -32,6 +30,8 @@ from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import CONTENT_TYPE, Metrics
 from keyquorum.codes.service import TOO_MANY, CodeService, make_lines
 from keyquorum.serving.client_address import client_of
+from keyquorum.serving.forever import until_asked
+from keyquorum.serving.log_lines import configure_logging
 
 MAX_BODY = 16 * 1024
 BODY_SECONDS = 10.0
@@ -275,18 +275,10 @@ async def serve(path: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     async with Server(config) as server:
         print(f"code service on {server.url}", flush=True)
-        await asked.wait()
+        await until_asked(asked)
 
 
 def run(path: Path) -> None:
     """Run a code service in this process; it logs one JSON object a line to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure_logging()
     asyncio.run(serve(path))

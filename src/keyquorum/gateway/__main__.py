@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -15,11 +14,13 @@ def main() -> int:
     arguments = parser.parse_args()
     from keyquorum.client.errors import KeyquorumError
     from keyquorum.gateway.app import run
+    from keyquorum.serving.forever import PartEnded
+    from keyquorum.serving.log_lines import configure_logging
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    configure_logging()
     try:
         run(arguments.config)
-    except (ValueError, OSError, KeyquorumError) as error:
+    except (ValueError, OSError, KeyquorumError, PartEnded) as error:
         print(f"the gateway cannot run: {error}", file=sys.stderr)
         return 1
     return 0

@@ -23,6 +23,7 @@ from keyquorum.gateway.http import MAX_BODY, PROXIES, UNAVAILABLE, Metrics, json
 from keyquorum.gateway.openapi import document
 from keyquorum.gateway.services import Gateway
 from keyquorum.serving.client_address import client_of
+from keyquorum.serving.forever import until_asked
 from keyquorum.serving.http_server import HttpServer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -151,7 +152,7 @@ async def serve(path: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     async with Server(config) as server:
         print(f"gateway on {server.url}", flush=True)
-        await asked.wait()
+        await until_asked(asked)
 
 
 def run(path: Path) -> None:

@@ -26,6 +26,7 @@ from keyquorum.client.network import ChainView, chain_error
 from keyquorum.client.results import token_hex
 from keyquorum.gateway.login_keys import LoginKey
 from keyquorum.gateway.quotas import Quota, busy, no_relay
+from keyquorum.serving.forever import forever
 
 BATCH = 16
 COLLECT_SECONDS = 0.004
@@ -106,7 +107,7 @@ class SignUps:
         self._room = _Fresh()
         self._cost = _Fresh()
         if sender is not None:
-            self._spawn(self._collect())
+            self._tasks.add(forever("the collecting of mints", self._collect()))
 
     async def close(self) -> None:
         """Stop; whoever waits is told so."""

@@ -13,10 +13,11 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="the node's settings, node.toml")
     arguments = parser.parse_args()
     from keyquorum.node.app import run
+    from keyquorum.serving.forever import PartEnded
 
     try:
         run(arguments.config)
-    except (ValueError, LookupError, OSError) as error:
+    except (ValueError, LookupError, OSError, PartEnded) as error:
         print(f"the node cannot run: {error}", file=sys.stderr)
         return 1
     return 0

@@ -13,7 +13,7 @@ import contextlib
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from keyquorum.node.minting import Minting
 from keyquorum.node.pools import RETIRE_SECONDS, Levels, Pools
 from keyquorum.node.providers import Providers
 from keyquorum.node.quotas import Quotas
+from keyquorum.node.repeated import Repeated
 from keyquorum.node.runner import EARLY_SECONDS, Runner
 from keyquorum.node.sessions import Sessions, Verification
 from keyquorum.node.signing import Signing
@@ -49,10 +50,11 @@ from keyquorum.node.status import Status
 from keyquorum.node.store import Store
 from keyquorum.node.strikes import Strikes
 from keyquorum.node.vault import read_key_source
-from keyquorum.node.workshop import EXPECTED
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.rounds.session import Envelope
+from keyquorum.serving.forever import PartEnded, forever, until_asked
 from keyquorum.serving.http_server import HttpServer
+from keyquorum.serving.log_lines import configure_logging
 
 log = structlog.get_logger("keyquorum.node")
 
@@ -89,7 +91,7 @@ class Node:
         self._build_services(identity)
         self._take_membership(membership)
         await self._start_api()
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher = forever("the watch of the chain", self._watch())
         self._stopping.append(self._stop_watching)
         log.info("started", party=self.me, network=self._view.network, version=__version__)
 
@@ -107,11 +109,11 @@ class Node:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait(self) -> None:
-        """Run until the process is asked to stop."""
+        """Run until the process is asked to stop; raises `PartEnded` when a part of it ends that must not."""
         asked = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, asked.set)
-        await asked.wait()
+        await until_asked(asked)
 
     async def _open_chain(self) -> None:
         self._stopping.append(self._view.close)
@@ -126,7 +128,7 @@ class Node:
     async def _find_membership(self, identity: Identity) -> Membership:
         """Wait until the registry is active and names this node's TLS key."""
         while True:
-            membership = await self._view.membership()
+            membership = await self._membership_now()
             mine = [m.party for m in membership.members.values() if m.spki == identity.spki_digest]
             if membership.epoch and mine:
                 self.me = mine[0]
@@ -135,7 +137,15 @@ class Node:
                 return membership
             log.info("waiting for the registry", active=bool(membership.epoch), registered=bool(mine))
             await asyncio.sleep(self._config.chain.poll_seconds)
+
+    async def _membership_now(self) -> Membership:
+        """Return the registry's content; an empty one, said in the log, while the chain cannot be seen."""
+        try:
             await self._view.refresh()
+            return await self._view.membership()
+        except ChainUnavailable as error:
+            log.warning("waiting for the chain", reason=str(error)[:200])
+            return Membership(0, 0, {})
 
     async def _start_mesh(self, identity: Identity, membership: Membership) -> None:
         limits = self._config.limits
@@ -216,11 +226,12 @@ class Node:
 
     async def _watch(self) -> None:
         """Look at the chain again and again: membership, and beside it whatever keys need."""
+        rounds = Repeated()
         while True:
-            await _attempt(self._look())
+            await rounds.attempt(self._look())
             if self._making is None or self._making.done():
                 # Beside it: a ceremony that waits for a silent party must not make the view of the chain old.
-                self._making = asyncio.create_task(_attempt(self._minting.tick()))
+                self._making = asyncio.create_task(rounds.attempt(self._minting.tick()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._minting.progress.wait(), self._config.chain.poll_seconds)
             self._minting.progress.clear()
@@ -294,16 +305,6 @@ class Node:
         return self.status.not_ready_because()
 
 
-async def _attempt(work: Coroutine[Any, Any, None]) -> None:
-    """Do one round of what a node does for months: a fault in it must not be the end of the loop."""
-    try:
-        await work
-    except EXPECTED as error:
-        log.warning("not this time", reason=str(error)[:200])
-    except Exception as error:
-        log.error("unexpected", type=type(error).__name__)
-
-
 def _peers(membership: Membership, me: int) -> dict[int, Peer]:
     return {j: Peer(m.host, m.port, m.spki) for j, m in membership.members.items() if j != me}
 
@@ -319,30 +320,15 @@ def _sync(close: Callable[[], None]) -> Callable[[], Awaitable[None]]:
     return closing
 
 
-def configure_logging() -> None:
-    """Log one JSON object a line to stderr."""
-    import logging
-
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format='{"level": "%(levelname)s", "event": "%(message)s"}'
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 async def serve(path: Path) -> None:
     """Run the node whose settings are in `path` until it is asked to stop."""
     node = Node(load(path))
     try:
         await node.start()
         await node.wait()
+    except PartEnded as ended:
+        log.critical("a part of the node has ended", part=ended.part, reason=ended.reason)
+        raise
     finally:
         await node.stop()
 

@@ -29,6 +29,7 @@ import msgspec
 
 from keyquorum.node.config import AuditSection
 from keyquorum.serving.buckets import Buckets
+from keyquorum.serving.forever import forever
 
 GRANTED, REFUSED, FAILED = "granted", "refused", "failed"
 SUMMARY_CHARS = 300
@@ -88,7 +89,7 @@ class Audit:
 
     def start(self) -> None:
         """Begin to write."""
-        self._writer = asyncio.create_task(self._write_for_ever())
+        self._writer = forever("the writer of the audit log", self._write_for_ever())
 
     async def close(self) -> None:
         """Write what is waiting, as far as the disk takes it."""

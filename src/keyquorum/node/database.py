@@ -10,9 +10,12 @@ the same token nothing secret released, until a person has looked and the proces
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import queue
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -22,19 +25,36 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 MOST_PER_COMMIT: Final = 256
+LITTLE: Final = 1 << 20
+_DENIED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+DAMAGED: Final = (
+    "the file is damaged: keep it aside, restore data/ from a backup, and run `keyquorum node check`; "
+    "the other nodes go on signing meanwhile. Never `node init`: it would be another node"
+)
 
 Work = Callable[[sqlite3.Connection], T]
 
 
 class StoreFailed(RuntimeError):
-    """The disk or the database failed: nothing more is acknowledged or released until the node is restarted."""
+    """The disk or the database failed: nothing more is acknowledged or released until the node is restarted.
+
+    `hint` says what the operator may do about it.
+    """
+
+    def __init__(self, message: str, hint: str = "look at the disk, then start the node again") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Writer:
     """Runs pieces of work on its own connection; each is atomic, and all that wait are committed together."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        """`connect` opens the connection; it is called in the writer's thread, and its errors are raised here."""
+    def __init__(self, connect: Callable[[], sqlite3.Connection], folder: Path | None = None) -> None:
+        """`connect` opens the connection; it is called in the writer's thread, and its errors are raised here.
+
+        `folder` is looked at when something fails, to say how full its disk is.
+        """
+        self._folder = folder
         self.failure: StoreFailed | None = None
         self._waiting: queue.SimpleQueue[tuple[Work[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -70,7 +90,8 @@ class Writer:
         """Record that the database failed (also when a reader saw it) and return the error to raise."""
         with self._lock:
             if self.failure is None:
-                self.failure = StoreFailed(f"the store failed and is out of use: {error}")
+                reason, hint = explain(error, self._folder)
+                self.failure = StoreFailed(f"the store failed and is out of use: {reason}", hint)
             return self.failure
 
     def _run(self, connect: Callable[[], sqlite3.Connection], opened: Future[None]) -> None:
@@ -81,10 +102,15 @@ class Writer:
             return
         opened.set_result(None)
         going = True
-        while going:
-            batch, going = self._gather()
-            self._commit(connection, batch)
-        connection.close()
+        try:
+            while going:
+                batch, going = self._gather()
+                self._commit(connection, batch)
+        except BaseException as error:
+            self.fail(RuntimeError(f"the writer has ended: {type(error).__name__}"))
+            raise
+        finally:
+            connection.close()
 
     def _gather(self) -> tuple[list[tuple[Work[Any], Future[Any]]], bool]:
         batch = []
@@ -133,6 +159,28 @@ class Writer:
             return None, refusal
         connection.execute("RELEASE one")
         return value, None
+
+
+def explain(error: BaseException, folder: Path | None = None) -> tuple[str, str]:
+    """Return what a person must know of an error of the disk or the database: the system's reason, and what to do."""
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    number = getattr(error, "errno", None)
+    reason = str(getattr(error, "strerror", None) or error)
+    if name := getattr(error, "sqlite_errorname", None):
+        reason += f" ({name})"
+    place, free = "", None
+    with contextlib.suppress(OSError):
+        if folder is not None:
+            free = shutil.disk_usage(folder).free
+            place = f" of {folder}"
+            reason += f"; {free >> 20} MiB are free on the disk{place}"
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT) or (free is not None and free < LITTLE):
+        return reason, f"make room on the disk{place}, then start the node again; nothing acknowledged is lost"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return reason, DAMAGED
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM) or number in _DENIED:
+        return reason, f"the node's user must be able to read and write every file{place}; look at owner and mount"
+    return reason, f"the disk{place} does not read or write: see the system's log, repair it, then start the node again"
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -28,7 +28,8 @@ from cryptography.x509.oid import NameOID
 from keyquorum.algebra import field as scalars
 from keyquorum.algebra.rng import Rng, SystemRng
 from keyquorum.chain import account
-from keyquorum.node.store import Store
+from keyquorum.node.database import DAMAGED
+from keyquorum.node.store import Store, StoreError
 
 TLS_KEY, TLS_CERTIFICATE, CHAIN_KEY = "tls-key", "tls-certificate", "chain-key"
 
@@ -77,8 +78,11 @@ class Identity:
 
     @classmethod
     def load(cls, store: Store, folder: Path) -> Self:
-        """Read both keys; raises `NoIdentity`, or `ShareCorrupt` when they are not what was written."""
+        """Read both keys; raises `NoIdentity`, `StoreError` or `ShareCorrupt` when they are not what was written."""
         certificate, tls_key, chain_key = (store.secret(name) for name in (TLS_CERTIFICATE, TLS_KEY, CHAIN_KEY))
+        found = [part is not None for part in (certificate, tls_key, chain_key)]
+        if any(found) and not all(found):
+            raise StoreError("the store has lost a part of the node's identity", DAMAGED)
         if certificate is None or tls_key is None or chain_key is None:
             raise NoIdentity("the store holds no identity: run `keyquorum node init`")
         return cls(certificate, tls_key, chain_key, folder)

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from keyquorum.node import wire
 from keyquorum.node.connection import Limits
+from keyquorum.serving.forever import forever
 
 Identify = Callable[[Callable[[str], Any]], int | None]
 Welcome = Callable[[int, web.WebSocketResponse], Awaitable[None]]
@@ -58,7 +59,9 @@ class Listener:
         for family, kind, protocol, _, address in dict.fromkeys(found):
             self._sockets.append(_listen(socket.socket(family, kind, protocol), address, port))
             port = self._sockets[0].getsockname()[1]
-        self._acceptors = [asyncio.create_task(self._accept(listening, self._server)) for listening in self._sockets]
+        self._acceptors = [
+            forever("the listener of the mesh", self._accept(listening, self._server)) for listening in self._sockets
+        ]
         return port
 
     async def close(self) -> None:

@@ -80,7 +80,7 @@ class LoginStore:
         self._limits = commitments, sessions
         # Made by us first, so that it is private before SQLite writes to it; -wal and -shm copy its mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        self._writer = Writer(self._connect)
+        self._writer = Writer(self._connect, folder)
         flush_folder(folder)
         self._counts = self._writer.submit(_count).result()
 

@@ -34,6 +34,7 @@ from keyquorum.node.connection import Connection, ConnectionDropped, Limits
 from keyquorum.node.identity import Identity, spki_digest
 from keyquorum.node.listener import Listener
 from keyquorum.node.tls import TrustStore, fetch_certificate, peer_certificate
+from keyquorum.serving.forever import forever
 
 FrameT = TypeVar("FrameT", bound=wire.Frame)
 FIRST_PAUSE: Final = 0.05
@@ -138,7 +139,7 @@ class Mesh:
             if number not in self._neighbours and self._session is not None:
                 known = self._neighbours[number] = _Neighbour(peer)
                 keep = self._keep_dialling if self.party < number else self._keep_knowing
-                known.task = asyncio.create_task(keep(number, known))
+                known.task = forever(f"the link to party {number}", keep(number, known))
 
     def send(self, peer: int, frame: wire.Frame) -> bool:
         """Queue a frame for `peer` without waiting; False when there is no link, or it is dropped for its backlog."""
@@ -330,6 +331,7 @@ class Mesh:
         known.link, known.last_problem = link, ""
         known.counts["connections"] += 1
         alive = asyncio.create_task(link.connection.keep_alive())
+        alive.add_done_callback(lambda _: link.connection.drop("nobody looks whether the peer lives"))
         try:
             _call(self.on_up, number)
             while True:

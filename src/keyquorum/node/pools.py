@@ -34,6 +34,7 @@ from keyquorum.node.mesh import Mesh
 from keyquorum.protocols.correlations import Cursor
 from keyquorum.protocols.multiply import PendingBatch, SenderBatch
 from keyquorum.rounds.errors import Blame
+from keyquorum.serving.forever import forever
 
 TICK: Final = 0.05
 PENDING_AT_ONCE: Final = 4
@@ -127,7 +128,7 @@ class Pools:
 
     def start(self) -> None:
         """Begin to fill; until then nothing is asked for."""
-        self._ticker = asyncio.create_task(self._tick())
+        self._ticker = forever("the filling of pools", self._tick())
 
     async def close(self) -> None:
         """Stop; what is under way is abandoned."""

@@ -47,7 +47,14 @@ CREATE TABLE quarantine (
 
 
 class StoreError(ValueError):
-    """The folder holds no store, holds one already, holds another version, or is in use by another process."""
+    """The folder holds no store, holds one already, holds another version, or is in use by another process.
+
+    `hint` says what the operator may do about it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}: {hint}" if hint else message)
+        self.message, self.hint, self.code = message, hint, "store_unusable"
 
 
 class StoreFull(ValueError):

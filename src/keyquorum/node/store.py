@@ -27,7 +27,7 @@ from typing import Any, Final, Self
 import msgspec
 from cryptography.exceptions import InvalidTag
 
-from keyquorum.node.database import StoreFailed, Writer, connect, flush_folder, lock_folder
+from keyquorum.node.database import DAMAGED, StoreFailed, Writer, connect, explain, flush_folder, lock_folder
 from keyquorum.node.share_records import (
     ACTIVATE,
     BATCH,
@@ -83,17 +83,20 @@ class Store:
         self._lock_file: int | None = (lock := _hold(folder))
         try:
             if not self._path.exists():
-                raise StoreError(f"{folder}: no store here: run `keyquorum node init` first")
+                raise StoreError(
+                    f"{folder}: no store here", "run `keyquorum node init` first, or restore data/ from a backup"
+                )
             self._reader = connect(self._path)
             self._vault = Vault.open(_sealed(self._reader, folder), source)
             rows = self._reader.execute(QUARANTINE).fetchall()
             self._reader.execute(PENDING_INDEX)
             self.tally = Tally(self._reader)
-            self._writer = Writer(lambda: connect(self._path))
+            self._writer = Writer(lambda: connect(self._path), folder)
         except BaseException as error:
             os.close(lock)
             if isinstance(error, sqlite3.Error):
-                raise StoreError(f"{self._path}: cannot be opened: {error}") from None
+                reason, hint = explain(error, folder)
+                raise StoreError(f"{self._path}: cannot be opened: {reason}", hint) from None
             raise
         self._reading = threading.Lock()
         self._quarantine = {(bytes(token), int(epoch)) for token, epoch, _ in rows}
@@ -113,7 +116,7 @@ class Store:
             connection = connect(path)
             try:
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    raise StoreError(f"{folder}: there is a store already")
+                    raise StoreError(f"{folder}: there is a store already", "name another folder")
                 _, sealed = Vault.create(source, cost)
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in filter(str.strip, TABLES.split(";")):
@@ -384,10 +387,13 @@ def _secret(name: str) -> tuple[str, int, str]:
 def _sealed(connection: sqlite3.Connection, folder: Path) -> bytes:
     try:
         meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-    except sqlite3.OperationalError:
-        raise StoreError(f"{folder}: no finished store here: run `keyquorum node init`") from None
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        hint = "`keyquorum node init` goes on where it was interrupted; but if this node has run before: " + DAMAGED
+        raise StoreError(f"{folder}: no finished store here", hint) from None
     if meta.get("schema") != str(SCHEMA).encode() or "data-key" not in meta:
-        raise StoreError(f"{folder}: a store of another version")
+        raise StoreError(f"{folder}: a store of another version", "run the version of keyquorum that made it")
     return bytes(meta["data-key"])
 
 
@@ -395,5 +401,7 @@ def _hold(folder: Path) -> int:
     try:
         return lock_folder(folder)
     except OSError as error:
-        busy = isinstance(error, BlockingIOError)
-        raise StoreError(f"{folder}: {'another process uses this store' if busy else error.strerror}") from None
+        if isinstance(error, BlockingIOError):
+            raise StoreError(f"{folder}: another process uses this store", "stop it first") from None
+        reason, hint = explain(error, folder)
+        raise StoreError(f"{folder}: {reason}", hint) from None
