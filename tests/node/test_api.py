@@ -46,8 +46,8 @@ class Service:
     async def key(self, key_id: bytes) -> dict[str, Any]:
         return {"token_id": key_id.hex()}
 
-    def not_ready_because(self) -> list[str]:
-        return self.reasons
+    def readiness(self) -> dict[str, Any]:
+        return {"ready": not self.reasons, "reasons": self.reasons}
 
 
 class Site:

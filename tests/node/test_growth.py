@@ -47,6 +47,7 @@ class World:
         self.node = made()
         self.node.store, self.node.keys = store, self.keys
         shop: Any = SimpleNamespace(is_up=lambda j: True)
+        shop.active = shop.dropped = 0
         self.shop = Workshop(1, View(), self.keys, shop, shop, lambda *_: True, shop, shop)  # type: ignore[arg-type]
         self.shop.view = View()  # type: ignore[assignment]
 
@@ -56,8 +57,8 @@ class View:
 
     age = 0.0
 
-    async def read(self, *_: Any, **__: Any) -> bool:
-        return False
+    async def read(self, contract: str, view: str, *_: Any, **__: Any) -> int:
+        return int(view == "nextBatch")
 
 
 QUESTIONS: dict[str, Callable[[World], Any]] = {
@@ -72,7 +73,7 @@ QUESTIONS: dict[str, Callable[[World], Any]] = {
     "one waiting batch": lambda world: world.keys.waiting_batch(b"w" * 32, POOL),
     "unregistered": lambda world: world.shop.unregistered(POOL),
     "activation at each block": lambda world: world.shop.activate_registered(generator_times(7)),
-    "readiness": lambda world: world.node.not_ready_because(),
+    "readiness": lambda world: world.node.readiness(),
     "metrics": lambda world: world.node.metrics.text(),
     "strikes": lambda world: world.store.info("strikes/"),
 }
@@ -200,6 +201,14 @@ def true_counts(folder: Path) -> tuple[int, int]:
     return found["active"][0], found["pending"][1]
 
 
+def true_batches(folder: Path) -> int:
+    connection = sqlite3.connect(folder / "store.sqlite")
+    query = "SELECT count(DISTINCT batch_id) FROM key_shares WHERE state = 'active'"
+    (count,) = connection.execute(query).fetchone()
+    connection.close()
+    return int(count)
+
+
 async def test_the_counts_are_those_of_the_store_after_every_write_and_every_start(tmp_path: Path) -> None:
     store = await filled(tmp_path, FEW)
     steps: list[Callable[[], Any]] = [
@@ -210,6 +219,7 @@ async def test_the_counts_are_those_of_the_store_after_every_write_and_every_sta
         lambda: store.put_pending(b"3" * 32, []),
     ]
     for step in steps:
+        assert store.tally.active_batches == true_batches(tmp_path)
         try:
             await step()
         except ValueError:
@@ -217,6 +227,7 @@ async def test_the_counts_are_those_of_the_store_after_every_write_and_every_sta
         assert (store.tally.active, store.tally.pending) == true_counts(tmp_path)
     store.close()
     again = Store(tmp_path, SOURCE)
+    assert again.tally.active_batches == store.tally.active_batches == true_batches(tmp_path)
     assert (again.tally.active, again.tally.pending) == true_counts(tmp_path) == (12, 2)
     again.close()
 

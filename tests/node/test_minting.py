@@ -56,10 +56,14 @@ class Keys:
         self.purposes: dict[bytes, str] = {}
         self.active: list[bytes] = []
         self.leftovers = 0
+        self.stored = 7
         self.refusal: Exception | None = None
 
     def pending_batches(self, most: int, skip: int = 0) -> dict[bytes, list[bytes]]:
         return dict(list(reversed(self.pending.items()))[skip : skip + most])
+
+    def batches(self) -> int:
+        return self.stored
 
     def pending_count(self) -> int:
         return len(self.pending)
@@ -580,6 +584,20 @@ async def test_a_registered_batch_turns_active_and_the_network_key_by_itself() -
     world.view.registered = {int.from_bytes(id_of(public_key(1)), "big")}
     await world.tick()
     assert set(world.keys.active) == {id_of(key) for key in (public_key(1), public_key(2), NETWORK_KEY.to_bytes())}
+
+
+async def test_batches_on_the_chain_that_are_not_here_are_counted() -> None:
+    world = World(me=2)
+    assert world.minting.shop.missing is None
+    await world.tick()
+    # Six batches came before the next, the seventh, and the network key is one of its own.
+    assert (world.minting.shop.registered, world.minting.shop.missing) == (7, 0)
+    world.keys.stored = 4
+    await world.tick()
+    assert world.minting.shop.missing == 3
+    world.keys.stored = 9
+    await world.tick()
+    assert world.minting.shop.missing == 0
 
 
 # -- gathering --------------------------------------------------------------------------------------------------------

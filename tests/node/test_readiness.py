@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keyquorum.node.database import StoreFailed
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.status import Status
 
@@ -26,8 +27,11 @@ def made() -> Any:
         pools=SimpleNamespace(available=lambda: stock, counts=Counter(frames_dropped=3)),  # type: ignore[arg-type]
         runner=SimpleNamespace(active=0, dropped=0),  # type: ignore[arg-type]
         identity_secret=SimpleNamespace(ready=True, refused=set()),  # type: ignore[arg-type]
+        clocks=SimpleNamespace(wrong_because=lambda: status.clock, offset=lambda: 1.5),  # type: ignore[arg-type]
+        shop=SimpleNamespace(missing=0, registered=9),  # type: ignore[arg-type]
         membership=SimpleNamespace(members=dict.fromkeys((1, 2, 3, 4)), threshold=3, epoch=1),  # type: ignore[arg-type]
     )
+    status.clock = ""
     status.metrics, status.stock, status.quarantined, status.other, status.damaged = Metrics(), stock, [], "setup", 0
     links.all_ready = lambda: list(stock)
     links.states = lambda: {j: "ready" if j in stock else status.other for j in (2, 3, 4)}
@@ -71,13 +75,49 @@ def test_quarantined_peers_are_a_reason_only_when_too_few_are_left() -> None:
     assert "[4]" in ours and "node pardon" in ours and "[3, 4]" in theirs
 
 
-def test_quarantined_shares_are_a_reason_only_when_no_active_one_is_left() -> None:
+def test_a_node_with_shares_in_quarantine_serves_and_is_not_ready() -> None:
     node = made()
     node.damaged = 1
-    assert node.not_ready_because() == []
+    found = node.readiness()
+    assert (found["ready"], found["serves"]) == (False, True)
+    assert found["reasons"] == ["1 key shares are in quarantine: see `keyquorum node check`"]
     node.damaged = 2
-    (reason,) = node.not_ready_because()
-    assert "every active key share is in quarantine" in reason
+    found = node.readiness()
+    assert not found["serves"]
+    assert "every active key share is in quarantine" in found["reasons"][0]
+
+
+def test_a_node_that_misses_keys_serves_and_is_not_ready() -> None:
+    node = made()
+    node.shop.missing = None
+    assert "not been compared" in node.readiness()["reasons"][0]
+    node.shop.missing = 2
+    found = node.readiness()
+    assert (found["ready"], found["serves"]) == (False, True)
+    assert "2 of 9 batches of keys on the chain are missing here" in found["reasons"][0]
+    assert metric(node, "batches_missing") == 2
+    assert metric(node, "ready") == 0
+
+
+def test_a_node_whose_clock_is_wrong_or_whose_store_failed_does_not_serve() -> None:
+    node = made()
+    node.clock = "this node's clock is 600 s ahead"
+    assert node.readiness() == {"ready": False, "serves": False, "reasons": [node.clock], "degraded": []}
+    node.clock, node.store.failure = "", StoreFailed("disk is full", "make room")
+    assert node.readiness()["reasons"] == ["the store has failed: make room"]
+    assert metric(node, "store_failed") == 1
+
+
+def test_lost_redundancy_is_told_by_a_node_that_is_ready() -> None:
+    node = made()
+    assert (node.degraded_because(), metric(node, "degraded"), metric(node, "ready")) == ([], 0, 1)
+    del node.stock[3]
+    node.quarantined = [3]
+    found = node.readiness()
+    assert found["ready"] and found["serves"]
+    links, quarantine = found["degraded"]
+    assert "[3]" in links and "node pardon" in quarantine
+    assert (metric(node, "degraded"), metric(node, "ready")) == (2, 1)
 
 
 def test_the_metrics_show_links_quarantines_and_what_the_parts_count() -> None:

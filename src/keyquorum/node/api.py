@@ -64,8 +64,8 @@ class Service(Protocol):
         """Answer `GET /v1/keys/{id}`."""
         ...
 
-    def not_ready_because(self) -> list[str]:
-        """Return why the node cannot serve now; empty when it can."""
+    def readiness(self) -> dict[str, Any]:
+        """Answer `GET /readyz`."""
         ...
 
 
@@ -95,8 +95,8 @@ def make_app(
         return json_response({"status": "live", "version": __version__})
 
     async def ready(_: web.Request) -> web.Response:
-        reasons = service.not_ready_because()
-        return json_response({"ready": not reasons, "reasons": reasons}, UNAVAILABLE if reasons else 200)
+        found = service.readiness()
+        return json_response(found, 200 if found["ready"] else UNAVAILABLE)
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -22,12 +22,13 @@ import structlog
 from keyquorum import __version__
 from keyquorum.algebra.rng import SystemRng
 from keyquorum.chain.rpc import Rpc, Sender
-from keyquorum.node import api, wire
+from keyquorum.node import api, clocks, wire
 from keyquorum.node.access import Access
 from keyquorum.node.audit import GRANTED, Audit, Entry
 from keyquorum.node.auth_settings import origins
 from keyquorum.node.background import Background
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.clocks import Clocks
 from keyquorum.node.commitments import Commitments
 from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
@@ -72,6 +73,7 @@ class Node:
         self._stopping: list[Callable[[], Awaitable[None]]] = []
         self._membership: Membership | None = None
         self._making: asyncio.Task[None] | None = None
+        self.clocks = Clocks()
         self.api_port = 0
         self.mesh_port = 0
 
@@ -184,7 +186,7 @@ class Node:
         )  # fmt: skip
         self.identity_secret = IdentitySecret(self.me, self._keys, self._notify, self._mesh.is_up, self._rng)
         self.identity_secret.blame = self.metrics.observe_blame
-        self._mesh.on_up.append(self.identity_secret.link_up)
+        self._mesh.on_up += [self.identity_secret.link_up, self._tell_time]
         self._build_logins(identity, access, quotas)
         self._minting = Minting(
             self.me, self._view, self._keys, self._runner, self.signing, self._notify,
@@ -192,7 +194,7 @@ class Node:
         )  # fmt: skip
         self.status = Status(
             self.me, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner,
-            self.identity_secret,
+            self.identity_secret, self.clocks, self._minting.shop,
         )  # fmt: skip
         self.audit = Audit(config.node.data_dir, config.audit)
         self._minting.shop.record = lambda what, summary: self.audit.record(Entry(what, summary=summary), GRANTED)
@@ -228,6 +230,8 @@ class Node:
         """Look at the chain again and again: membership, and beside it whatever keys need."""
         rounds = Repeated()
         while True:
+            for peer in self._mesh.up if self.clocks.due() else ():
+                self._tell_time(peer)
             await rounds.attempt(self._look())
             if self._making is None or self._making.done():
                 # Beside it: a ceremony that waits for a silent party must not make the view of the chain old.
@@ -237,7 +241,8 @@ class Node:
             self._minting.progress.clear()
 
     async def _look(self) -> None:
-        await self._view.refresh()
+        head = await self._view.refresh()
+        self.clocks.see_block(head.newest_time)
         self._take_membership(await self._view.membership())
         self.identity_secret.tick(await self._view.network_key())
 
@@ -262,7 +267,13 @@ class Node:
     def _notify(self, peer: int, topic: str, reference: bytes, payload: bytes) -> bool:
         return self._mesh.send(peer, wire.Notice(topic, reference, payload))
 
+    def _tell_time(self, peer: int) -> None:
+        self._notify(peer, clocks.TOPIC, b"", self.clocks.tell())
+
     def _notice(self, peer: int, frame: wire.Notice) -> None:
+        if frame.topic == clocks.TOPIC:
+            self.clocks.hear(peer, frame.payload)
+            return
         notice = (peer, frame.topic, frame.reference, frame.payload)
         if not self.identity_secret.on_notice(*notice, self._membership):
             self._minting.on_notice(*notice)
@@ -300,8 +311,12 @@ class Node:
         """Answer `GET /v1/keys/{id}`; raises `ApiError` 404 for a key that neither chain nor node knows."""
         return await self.status.key(key_id)
 
+    def readiness(self) -> dict[str, Any]:
+        """Answer `GET /readyz`."""
+        return self.status.readiness()
+
     def not_ready_because(self) -> list[str]:
-        """Return why the node cannot serve now; empty when it can."""
+        """Return why the node cannot sign with every key it should; empty when it can."""
         return self.status.not_ready_because()
 
 

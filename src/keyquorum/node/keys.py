@@ -78,6 +78,10 @@ class Keys:
         """Return how many active shares there are."""
         return self._store.tally.active
 
+    def batches(self) -> int:
+        """Return how many batches have active shares here."""
+        return self._store.tally.active_batches
+
     def quarantined(self) -> int:
         """Return how many of the active shares are in quarantine."""
         return self._store.active_quarantined

@@ -131,6 +131,7 @@ def _network_schemas() -> Schema:
                 "methods": {"type": "array", "items": _TEXT},
                 "identity_secret": {"type": "boolean"},
                 "ready": {"type": "boolean"},
+                "degraded": {"type": "array", "items": _TEXT},
                 "version": _TEXT,
             }
         ),
@@ -145,7 +146,14 @@ def _network_schemas() -> Schema:
             }
         ),
         "Live": _object({"status": {"const": "live"}, "version": _TEXT}),
-        "Ready": _object({"ready": {"type": "boolean"}, "reasons": {"type": "array", "items": _TEXT}}),
+        "Ready": _object(
+            {
+                "ready": {"type": "boolean"},
+                "serves": {"type": "boolean"},
+                "reasons": {"type": "array", "items": _TEXT},
+                "degraded": {"type": "array", "items": _TEXT},
+            }
+        ),
     }
 
 
@@ -197,7 +205,7 @@ def document() -> Schema:
             "/v1/keys/{id}": _get("One key.", "Key", [key_id]),
             "/v1/openapi.json": {"get": {"summary": "This document.", "responses": plain}},
             "/livez": _get("Whether the process runs.", "Live"),
-            "/readyz": _get("Whether the node can serve.", "Ready", extra=not_ready),
+            "/readyz": _get("Whether the node can sign with every key it should.", "Ready", extra=not_ready),
             "/metrics": {"get": {"summary": "Metrics.", "responses": text}},
         },
         "components": {"schemas": _schemas()},

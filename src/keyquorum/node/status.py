@@ -17,6 +17,7 @@ from keyquorum import __version__
 from keyquorum.auth.method import methods
 from keyquorum.node import api
 from keyquorum.node.chain_view import MAX_AGE, ChainView, Membership
+from keyquorum.node.clocks import Clocks
 from keyquorum.node.identity_secret import IdentitySecret
 from keyquorum.node.keys import Keys
 from keyquorum.node.links import Links
@@ -26,6 +27,7 @@ from keyquorum.node.pools import Pools
 from keyquorum.node.problem import UNAVAILABLE, ApiError
 from keyquorum.node.runner import Runner
 from keyquorum.node.store import Store
+from keyquorum.node.workshop import Workshop
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Status:
     pools: Pools
     runner: Runner
     identity_secret: IdentitySecret
+    clocks: Clocks
+    shop: Workshop
     membership: Membership | None = None
 
     async def network(self) -> dict[str, Any]:
@@ -65,6 +69,7 @@ class Status:
             "methods": sorted(methods()),
             "identity_secret": self.identity_secret.ready,
             "ready": not self.not_ready_because(),
+            "degraded": self.degraded_because(),
             "version": __version__,
         }
 
@@ -76,16 +81,46 @@ class Status:
         epoch = self.membership.epoch if self.membership else 0
         return api.describe_key(key_id, seen.public_key, seen.owner, self.keys.state(key_id), epoch)
 
+    def readiness(self) -> dict[str, Any]:
+        """Answer `GET /readyz`: whether this node can sign with every key it should, and what the network has lost.
+
+        `serves` is weaker than `ready`: the node takes part, but not for every key.
+        """
+        reasons, partial = self._stopping_reasons(), self._partial_reasons()
+        return {
+            "ready": not reasons and not partial,
+            "serves": not reasons,
+            "reasons": reasons + partial,
+            "degraded": self.degraded_because(),
+        }
+
     def not_ready_because(self) -> list[str]:
-        """Return why the node cannot serve now; empty when it can."""
-        reasons = []
+        """Return why the node cannot sign with every key it should; empty when it can."""
+        return self._stopping_reasons() + self._partial_reasons()
+
+    def degraded_because(self) -> list[str]:
+        """Return what does not stop this node and leaves the network fewer ways to sign; empty when nothing does."""
+        membership = self.membership
+        if membership is None:
+            return []
+        usable = {peer for peer, pools in self.pools.available().items() if min(pools) > 0}
+        lost = sorted(membership.members.keys() - usable - {self.me})
+        found = [f"parties without a link or correlations: {lost}"] if lost else []
+        if quarantined := [j for j in self.links.strikes.quarantined() if j in membership.members]:
+            found.append(f"parties in quarantine here: {quarantined}: see `keyquorum node pardon`")
+        return found
+
+    def _stopping_reasons(self) -> list[str]:
         membership = self.membership
         if membership is None:
             return ["the registry is not active"]
+        reasons = []
         if self.view.age > MAX_AGE:
             reasons.append("no fresh view of the chain")
+        if wrong := self.clocks.wrong_because():
+            reasons.append(wrong)
         if self.store.failure is not None:
-            reasons.append("the store has failed")
+            reasons.append(f"the store has failed: {self.store.failure.hint}")
         reasons += self._too_few_peers(membership)
         if not self.keys.count():
             reasons.append("no key is active yet")
@@ -94,6 +129,20 @@ class Status:
         elif not self.identity_secret.ready:
             reasons.append("the identity secret is not complete yet" + self._refused_parts())
         return reasons
+
+    def _partial_reasons(self) -> list[str]:
+        """Return what stops this node for some keys only."""
+        found = []
+        if self.shop.missing is None:
+            found.append("the keys on the chain have not been compared with those here yet")
+        elif self.shop.missing:
+            found.append(
+                f"{self.shop.missing} of {self.shop.registered} batches of keys on the chain are missing here: "
+                "was an old copy of data/ restored?"
+            )
+        if 0 < self.keys.quarantined() < self.keys.count():
+            found.append(f"{self.keys.quarantined()} key shares are in quarantine: see `keyquorum node check`")
+        return found
 
     def _refused_parts(self) -> str:
         refused = sorted(self.identity_secret.refused)
@@ -123,6 +172,11 @@ class Status:
         gauge("envelopes_dropped", "envelopes that belonged to no run", lambda: self.runner.dropped)
         gauge("chain_age_seconds", "age of the view of the chain", lambda: min(self.view.age, 1e9))
         gauge("keys_active", "active key shares", self.keys.count)
+        gauge("batches_missing", "batches of keys on the chain that are not here", lambda: self.shop.missing or 0)
+        gauge("clock_offset_seconds", "how far the clocks of the peers are ahead of this one", self.clocks.offset)
+        gauge("ready", "1 if this node can sign with every key it should", lambda: not self.not_ready_because())
+        gauge("degraded", "what the network has lost, as this node sees it", lambda: len(self.degraded_because()))
+        gauge("store_failed", "1 if the store is out of use", lambda: self.store.failure is not None)
         gauge("correlations", "unspent correlations, the scarcer direction of each peer, in all", self._correlations)
         parts = {"mesh": self.mesh.counts, "links": self.links.counts, "pools": self.pools.counts} | dict(more or {})
         metrics.registry.register(_Events(parts))

@@ -17,7 +17,8 @@ from typing import Final
 PENDING_INDEX: Final = (
     "CREATE INDEX IF NOT EXISTS key_shares_pending ON key_shares (created, batch_id) WHERE state = 'pending'"
 )
-COUNT_SHARES: Final = "SELECT count(*) FROM key_shares"
+COUNT_SHARES: Final = "SELECT count(*), count(DISTINCT batch_id) FROM key_shares"
+COUNT_BATCH: Final = "SELECT count(*) FROM key_shares WHERE batch_id = ?"
 COUNT_PENDING: Final = (
     "SELECT batch_id, min(created), count(*) FROM key_shares WHERE state = 'pending' "
     "GROUP BY batch_id ORDER BY min(rowid)"
@@ -35,13 +36,24 @@ class Tally:
         for batch_id, created, count in connection.execute(COUNT_PENDING):
             self._created[bytes(batch_id)] = created
             self._left[bytes(batch_id)] = count
-        (everything,) = connection.execute(COUNT_SHARES).fetchone()
-        self._active: int = everything - self._left.total()
+        shares, batches = connection.execute(COUNT_SHARES).fetchone()
+        self._active: int = shares - self._left.total()
+        self._begun = {
+            batch_id
+            for batch_id, left in self._left.items()
+            if connection.execute(COUNT_BATCH, (batch_id,)).fetchone()[0] > left
+        }
+        self._batches: int = batches - len(self._created) + len(self._begun)
 
     @property
     def active(self) -> int:
         """How many shares are active."""
         return self._active
+
+    @property
+    def active_batches(self) -> int:
+        """How many batches have an active share."""
+        return self._batches
 
     @property
     def pending(self) -> int:
@@ -61,8 +73,12 @@ class Tally:
             for batch_id in batch_ids:
                 self._active += 1
                 self._left[batch_id] -= 1
+                if batch_id not in self._begun:
+                    self._begun.add(batch_id)
+                    self._batches += 1
                 if not self._left[batch_id]:
                     del self._left[batch_id], self._created[batch_id]
+                    self._begun.discard(batch_id)
 
     def newest(self, most: int, skip: int = 0) -> list[bytes]:
         """Return up to `most` pending batches, the newest first, after the `skip` newest."""

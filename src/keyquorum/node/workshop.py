@@ -49,6 +49,8 @@ class Workshop:
 
     `notify(peer, topic, reference, payload)` sends a notice, `record(what, summary)` is told what was signed.
     `progress` is set whenever there is something new to act on, so that nobody waits for the next poll.
+    `registered` batches of keys are on the chain (the network key is one), `missing` of them are not here; None before
+    the first look.
     """
 
     me: int
@@ -62,6 +64,8 @@ class Workshop:
     record: Callable[[str, str], None] = lambda what, summary: None
     progress: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    registered: int = 0
+    missing: int | None = None
 
     def __post_init__(self) -> None:
         self.gatherings = Gatherings(self.notify)
@@ -87,11 +91,13 @@ class Workshop:
         return self.keys.waiting(purpose, LOOK_AT)
 
     async def activate_registered(self, network_key: Point | None) -> None:
-        """Turn active what the chain shows as registered.
+        """Turn active what the chain shows as registered, and count what is registered and not here.
 
         Looks at the newest pending batches, and at a few of the others in turn: what was left behind in years must not
         be asked about at every block.
         """
+        # Counted first: what is registered meanwhile is active here before it is missed.
+        registered = int(await self.view.read("PubkeyRouter", "nextBatch")) - 1 + (network_key is not None)
         if network_key is not None and self.keys.state(own := id_of(network_key.to_bytes())) == "pending":
             await self.keys.activate([own])
             self.progress.set()
@@ -101,6 +107,7 @@ class Workshop:
         for public_keys in batches.values():
             if public_keys and await self.is_registered(public_keys[0]):
                 await self.keys.activate([id_of(public_key) for public_key in public_keys])
+        self.registered, self.missing = registered, max(0, registered - self.keys.batches())
 
     async def transact(self, function: str, *arguments: Any, gas: int | None = None) -> None:
         """Call the PubkeyRouter with this node's own account and wait for the receipt."""
