@@ -11,7 +11,7 @@ in which the server accepted them, so any number of tasks may share one sender; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -22,49 +22,23 @@ from yarl import URL
 
 from keyquorum.chain import account
 from keyquorum.chain.account import Transaction
+from keyquorum.chain.errors import Reverted, RpcError, RpcUnreachable, as_error, from_hex
 from keyquorum.chain.fees import DEFAULT_TIP, SERVICE_LIMITS, SpendingLimits
+
+__all__ = [
+    "Reverted",
+    "Rpc",
+    "RpcError",
+    "RpcUnreachable",
+    "Sender",
+    "block_parameter",
+    "from_hex",
+    "from_quantity",
+]
 
 MAX_REPLY = 32 * 1024 * 1024
 BATCH = 200
 NONCE_RETRIES = 5
-
-
-class RpcError(Exception):
-    """The server answered with a JSON-RPC error object."""
-
-    def __init__(self, code: int, message: str, data: Any = None) -> None:
-        super().__init__(f"{message} (code {code})")
-        self.code = code
-        self.message = message
-        self.data = data
-
-    @property
-    def revert_data(self) -> bytes:
-        """What the contract returned when it reverted (ABI-encoded error), or nothing."""
-        data = self.data.get("data") if isinstance(self.data, Mapping) else self.data
-        try:
-            return from_hex(data)
-        except ValueError:
-            return b""
-
-
-class Reverted(RpcError):
-    """The EVM refused: in `eth_call`, in `eth_estimateGas`, or in a mined transaction (then `receipt` is set)."""
-
-    def __init__(self, code: int, message: str, data: Any = None, receipt: dict[str, Any] | None = None) -> None:
-        super().__init__(code, message, data)
-        self.receipt = receipt
-
-
-class RpcUnreachable(Exception):
-    """No usable answer: refused, timed out, too large, or not JSON-RPC."""
-
-
-def from_hex(text: Any) -> bytes:
-    """Decode `0x...` of an even number of digits; `ValueError` for anything else."""
-    if not isinstance(text, str) or not text.startswith("0x"):
-        raise ValueError("not a 0x-prefixed hex string")
-    return bytes.fromhex(text[2:])
 
 
 def from_quantity(text: Any) -> int:
@@ -77,16 +51,6 @@ def from_quantity(text: Any) -> int:
 def block_parameter(block: int | str) -> str:
     """Return the wire form of a block number, a tag such as `latest`, or a quantity."""
     return hex(block) if isinstance(block, int) else block
-
-
-def _as_error(error: Any) -> RpcError:
-    if not isinstance(error, Mapping):
-        return RpcError(-32603, "malformed error object")
-    code, message = error.get("code"), error.get("message")
-    code = code if isinstance(code, int) else -32603
-    message = message if isinstance(message, str) else "no message"
-    kind = Reverted if code == 3 or message.startswith("execution reverted") else RpcError
-    return kind(code, message[:2000], error.get("data"))
 
 
 class Rpc:
@@ -130,7 +94,7 @@ class Rpc:
         if not isinstance(reply, dict):
             raise RpcUnreachable(f"{self.name} did not answer with a JSON-RPC object")
         if "result" not in reply:
-            raise _as_error(reply.get("error"))
+            raise as_error(reply.get("error"), method)
         if reply.get("id") != request["id"]:
             raise RpcUnreachable(f"{self.name} answered another request")
         return reply["result"]
@@ -142,7 +106,7 @@ class Rpc:
             requests = [self._request(method, params) for method, params in calls[start : start + BATCH]]
             reply = await self._post(requests)
             if isinstance(reply, dict) and "error" in reply:
-                raise _as_error(reply["error"])
+                raise as_error(reply["error"], "batch")
             if not isinstance(reply, list):
                 raise RpcUnreachable(f"{self.name} did not answer a batch with a list")
             answers = {entry.get("id"): entry for entry in reply if isinstance(entry, dict)}
@@ -150,7 +114,8 @@ class Rpc:
                 entry = answers.get(request["id"])
                 if entry is None:
                     raise RpcUnreachable(f"{self.name} left a call of a batch unanswered")
-                results.append(entry["result"] if "result" in entry else _as_error(entry.get("error")))
+                failed = None if "result" in entry else as_error(entry.get("error"), request["method"])
+                results.append(entry["result"] if failed is None else failed)
         return results
 
     def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:

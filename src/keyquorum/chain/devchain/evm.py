@@ -172,7 +172,7 @@ def _error(computation: Any) -> RpcError | None:
         output = bytes(computation.output)
         reason = revert_reason(output)
         return Reverted(3, f"execution reverted: {reason}" if reason else "execution reverted", "0x" + output.hex())
-    return RpcError(-32000, f"EVM error: {type(error).__name__}")
+    return Reverted(-32000, f"EVM error: {type(error).__name__}")
 
 
 def revert_reason(output: bytes) -> str | None:
