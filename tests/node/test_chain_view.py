@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from keyquorum.auth.network import from_checksum
+from keyquorum.chain import guarded_call
 from keyquorum.chain.contracts import interface, token_id
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
@@ -22,6 +24,7 @@ from pkp_chain import PkpChain, _found_network
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OWNER, FRIEND = 6, 7
+ZERO = "0x" + "00" * 32
 DEEP = 3
 
 
@@ -159,7 +162,7 @@ async def test_the_finalised_tag_is_the_chains_own_and_never_beyond_the_newest(c
     head = await view.head()
     assert head.finalised == head.newest
     for number, expected in ((hex(head.newest + 9), head.newest), (hex(2), 2), (None, 0)):
-        answer = number and {"number": number, "hash": "0x" + "11" * 32, "timestamp": "0x1"}
+        answer = number and {"number": number, "hash": "0x" + "11" * 32, "timestamp": "0x1", "parentHash": ZERO}
         endpoint.bend = lambda _, params, real, answer=answer: answer if params[:1] == ("finalized",) else real
         assert (await view.refresh()).finalised == expected
 
@@ -232,9 +235,12 @@ async def test_a_contract_that_refuses_is_not_an_endpoint_that_fails(chain: Chai
     view = await chain.view(Endpoint(chain.rpc.url), Endpoint(chain.rpc.url))
     with pytest.raises(Reverted):
         await view.read("Staking", "nodeOf", ACCOUNTS[9][0])
-    staking = view.addresses["Staking"]
-    assert await view.call(staking, interface("Staking").encode("nodeOf", ACCOUNTS[9][0]), newest=True) == b""
-    assert int.from_bytes(await view.call(staking, interface("Staking").encode("epoch"), newest=True), "big") == 1
+    staking, head = view.addresses["Staking"], (await view.head()).newest
+    for question, answer in (("epoch", 1), ("threshold", 3)):
+        code = guarded_call.call(from_checksum(staking), interface("Staking").encode(question))
+        assert int.from_bytes(await view.run_guarded(code, head), "big") == answer
+    code = guarded_call.call(from_checksum(staking), interface("Staking").encode("nodeOf", ACCOUNTS[9][0]))
+    assert await view.run_guarded(code, head) == b""
     assert await view.code(staking, newest=True)
     assert await view.code(ACCOUNTS[9][0], newest=True) == b""
 
@@ -337,9 +343,8 @@ async def test_an_endpoint_with_blocks_of_its_own_finds_no_company(chain: Chain)
     ahead = Endpoint(chain.rpc.url)
     view = await chain.view(ahead, Endpoint(chain.rpc.url), Endpoint(chain.rpc.url))
     real = await chain.rpc.block("latest")
-    ahead.bend = lambda method, _, answer: (
-        {"number": hex(2**40), "hash": "0x" + "77" * 32, "timestamp": "0x1"} if "Block" in method else answer
-    )
+    far = {"number": hex(2**40), "hash": "0x" + "77" * 32, "timestamp": "0x1", "parentHash": ZERO}
+    ahead.bend = lambda method, _, answer: far if "Block" in method else answer
     head = await view.refresh()
     assert head.newest_hash.hex() == real["hash"][2:]
 
@@ -413,7 +418,7 @@ async def test_an_endpoint_that_lags_cannot_undo_a_revocation(chain: Chain) -> N
     await view.refresh()
     await chain.send(OWNER, "PKPPermissions", "removePermittedAddress", token, ACCOUNTS[FRIEND][0])
     newest = await view.refresh()
-    unknown = {"number": hex(newest.newest - 2), "hash": before["hash"], "timestamp": before["timestamp"]}
+    unknown = before | {"number": hex(newest.newest - 2)}
     for lagging in (before, unknown):
         endpoint.bend = lambda _, params, real, lagging=lagging: lagging if params[:1] == ("latest",) else real
         with pytest.raises(ChainUnavailable, match="behind"):
@@ -470,9 +475,37 @@ async def test_a_block_of_a_branch_that_an_endpoint_still_keeps_is_not_recent(ch
     endpoint = Endpoint(chain.rpc.url)
     view = await chain.view(endpoint)
     newest = (await view.head()).newest
-    branch = {"number": hex(newest - 1), "hash": "0x" + "22" * 32, "timestamp": "0x1"}
+    branch = {"number": hex(newest - 1), "hash": "0x" + "22" * 32, "timestamp": "0x1", "parentHash": ZERO}
     endpoint.bend = lambda method, _, real: branch if method == "eth_getBlockByHash" else real
     assert not await view.is_recent_block(b"\x22" * 32)
+
+
+async def test_a_block_that_nobody_knows_costs_no_question_of_its_own(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, batches = Endpoint(chain.rpc.url), []
+    view = await chain.view(endpoint)
+    real = endpoint.batch
+
+    async def batch(calls: Any) -> Any:
+        batches.append(len(calls))
+        return await real(calls)
+
+    endpoint.batch = batch  # type: ignore[method-assign]
+    monkeypatch.setattr(chain_view, "FRESH_SECONDS", 1e9)
+    monkeypatch.setattr(chain_view, "NEW_SECONDS", 1e9)
+    await chain.mine(3)
+    await view.refresh()
+    endpoint.calls.clear()
+    answers = await asyncio.gather(*(view.recent_block_time(bytes([i]) * 32) for i in range(1, 200)))
+    assert not any(answers)
+    assert (len(endpoint.calls), len(batches)) == (0, 1)
+    await chain.mine(2)
+    await view.refresh()
+    newest = (await view.head()).newest
+    assert await view.is_recent_block(await hash_of(chain, newest - 1))  # seen by nobody when it was the newest
+    assert await view.is_recent_block(await hash_of(chain, newest - 4))
+    assert batches[1:] == [1]
 
 
 async def test_strangers_contracts_are_not_asked_by_address_zero(chain: Chain) -> None:
@@ -484,9 +517,44 @@ async def test_strangers_contracts_are_not_asked_by_address_zero(chain: Chain) -
         return answer
 
     endpoint.bend = note
-    await view.call(view.addresses["Staking"], interface("Staking").encode("epoch"), newest=True)
-    await view.probe(b"\x00", newest=True)
-    assert [int(one["from"], 16) > 0xFFFF for one in asked] == [True, True]
+    await view.run_guarded(b"\x00", (await view.head()).newest)
+    ((sender, gas),) = [(int(one["from"], 16), int(one["gas"], 16)) for one in asked]
+    assert sender > 0xFFFF
+    assert gas == guarded_call.OUTER_GAS
+
+
+@pytest.mark.parametrize("error", [
+    Reverted(-32000, "out of gas"), Reverted(-32015, "VM execution error.", "Bad instruction fe"),
+])  # fmt: skip
+async def test_endpoints_with_other_words_for_a_halt_agree(chain: Chain, error: Reverted) -> None:
+    endpoints = [Endpoint(chain.rpc.url) for _ in range(2)]
+    view = await chain.view(*endpoints, needed=2)
+
+    def halt(method: str, _: Any, answer: Any) -> Any:
+        if method == "eth_call":
+            raise error
+        return answer
+
+    endpoints[0].bend = halt
+    assert await view.run_guarded(b"\x00", (await view.head()).newest) == b""
+
+
+async def test_a_stranger_whose_contract_makes_endpoints_disagree_gets_a_no(chain: Chain) -> None:
+    endpoints = [Endpoint(chain.rpc.url) for _ in range(2)]
+    view = await chain.view(*endpoints, needed=2)
+    for number, endpoint in enumerate(endpoints):
+        word = "0x00" + f"{number:064x}"
+        endpoint.bend = lambda method, _, answer, word=word: word if method == "eth_call" else answer
+    assert await view.run_guarded(b"\x00", (await view.head()).newest) == b""
+
+    def fails(method: str, _: Any, answer: Any) -> Any:
+        if method == "eth_call":
+            raise RpcUnreachable("gone")
+        return answer
+
+    endpoints[1].bend = fails
+    with pytest.raises(ChainUnavailable):
+        await view.run_guarded(b"\x00", (await view.head()).newest)
 
 
 # -- the registry -----------------------------------------------------------------------------------------------------

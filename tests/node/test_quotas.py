@@ -12,7 +12,16 @@ from keyquorum.algebra.rng import SeededRng
 from keyquorum.node import signing as signing_module
 from keyquorum.node.config import QuotasSection
 from keyquorum.node.problem import ApiError
-from keyquorum.node.quotas import ALLOWANCE, CLAIMS, LOGIN_SECONDS, Quotas, _tenants, claim_of, client_address
+from keyquorum.node.quotas import (
+    ALLOWANCE,
+    CALLS_PER_LOGIN,
+    CLAIMS,
+    LOGIN_SECONDS,
+    Quotas,
+    _tenants,
+    claim_of,
+    client_address,
+)
 from keyquorum.node.signing import RunChoice, Signing
 
 ADA, BOB = (1, b"a" * 20), (1, b"b" * 20)
@@ -32,8 +41,9 @@ class Clocked:
     def __init__(self, pool: int = 0, places: float = 1.0, **settings: Any) -> None:
         self.now, self.places = 1000.0, places
         self.quotas = Quotas(QuotasSection(**settings), pool, lambda: self.places)
-        for buckets in (*self.quotas._runs.values(), self.quotas._allowances,
-                        self.quotas._failures, self.quotas._failed_claims):  # fmt: skip
+        for buckets in (*self.quotas._runs.values(), *self.quotas._logins.values(), self.quotas._allowances,
+                        self.quotas._failures, self.quotas._failed_claims,
+                        self.quotas._asked, self.quotas._asked_claims):  # fmt: skip
             buckets._clock = lambda: self.now
 
     def admitted(self, times: int, session: str = "s", key: str = "k", identities: Any = (ADA,)) -> int:
@@ -138,6 +148,7 @@ class World:
         self.left, self.runs = left, 0
         monkeypatch.setattr(signing_module, "POOL_SECONDS", 0.05)
         self.quotas = Quotas(QuotasSection(), 100)
+        self.quotas._allowances._clock = lambda: 1000.0
         parts: list[Any] = [self, None, self, self, lambda _: b"boot", SeededRng("r"), None, self.quotas]
         self.signing = Signing(1, *parts, run_seconds=1.0, max_runs=50)
         monkeypatch.setattr(signing_module, "sign", lambda *_: None)
@@ -233,7 +244,72 @@ def test_a_gateways_failures_are_its_own_business() -> None:
     assert not blocked(clocked, "siwe/ada", "10.9.9.9")
 
 
+def refused_login(clocked: Clocked, claim: str = "siwe/ada", address: str = "10.0.0.1") -> str:
+    client_address.set(address)
+    try:
+        clocked.quotas.count_login(claim)
+    except ApiError as error:
+        assert error.retry_after > 0
+        return error.code
+    return ""
+
+
+def test_logins_are_counted_when_they_begin_and_for_each_address() -> None:
+    clocked = Clocked(logins=2, burst_seconds=5)
+    assert [refused_login(clocked, f"siwe/{number}") for number in range(10)] == [""] * 10
+    assert refused_login(clocked, "siwe/new") == "quota_exceeded"
+    assert refused_login(clocked, "siwe/new", "10.0.0.2") == ""
+    clocked.now += 1
+    assert refused_login(clocked) == ""
+
+
+def test_a_flood_of_logins_from_everywhere_leaves_everybody_a_few() -> None:
+    clocked = Clocked(logins=1000, logins_in_all=100, burst_seconds=1)
+    codes = [refused_login(clocked, address=f"10.1.0.{number % 2}") for number in range(200)]
+    assert codes[:81] == [""] * 81
+    assert codes.count("") == 81 + 2 * ALLOWANCE
+    assert set(codes[100:]) == {"reserved"}
+    assert refused_login(clocked, address="10.2.0.1") == ""
+
+
+def test_a_gateways_logins_are_counted_in_all_only() -> None:
+    clocked = Clocked(logins=1, logins_in_all=20, burst_seconds=1, gateways=["10.9.9.9"])
+    assert [refused_login(clocked, address="10.9.9.9") for _ in range(21)] == [""] * 20 + ["quota_exceeded"]
+
+
+def asked(clocked: Clocked, claim: str, times: int, address: str = "10.0.0.1") -> int:
+    """How many of so many questions to contract wallets are let through."""
+    client_address.set(address)
+    done = 0
+    for _ in range(times):
+        try:
+            clocked.quotas.count_wallet_call(claim)
+            done += 1
+        except ApiError as error:
+            assert (error.status, error.code) == (429, "quota_exceeded")
+            assert error.retry_after > 0
+    return done
+
+
+def test_what_contract_wallets_are_asked_is_counted_whatever_they_answer() -> None:
+    clocked = Clocked(failed_logins=5)
+    assert asked(clocked, "siwe/ada", 50) == 5 * CALLS_PER_LOGIN
+    assert asked(clocked, "siwe/bob", 50) == 5 * CALLS_PER_LOGIN
+    assert asked(clocked, "siwe/ada", 50, "10.0.0.2") == 5 * CALLS_PER_LOGIN  # ada herself is not locked out
+    assert sum(asked(clocked, f"siwe/{number}", 50) for number in range(50)) == 5 * CALLS_PER_LOGIN * (CLAIMS - 2)
+
+
+def test_turns_are_kept_for_an_address_and_behind_a_gateway_for_a_claim() -> None:
+    clocked = Clocked(gateways=["10.9.9.9"])
+    client_address.set("10.0.0.1")
+    assert clocked.quotas.tenant("siwe/ada") == clocked.quotas.tenant("siwe/bob")
+    client_address.set("10.9.9.9")
+    assert clocked.quotas.tenant("siwe/ada") != clocked.quotas.tenant("siwe/bob")
+
+
 @pytest.mark.parametrize(("proof", "claim"), [
+    ({"message": "localhost wants you:\n0x" + "ab" * 20 + "\n\nmore", "signature": "0x"}, "email/0x" + "ab" * 20),
+    ({"message": "x" * 100_000}, "email/"),
     ({"address": "ada@example.org"}, "email/ada@example.org"), ({"credential_id": "abc"}, "email/abc"),
     ({"address": 5}, "email"), ({}, "email"), ([], "email"), (None, "email"),
 ])  # fmt: skip

@@ -32,13 +32,18 @@ class Unusable(ChainUnavailable):
     """Endpoints answer, but not in the form that was asked for: there is no contract of ours at that block."""
 
 
+class Disagree(ChainUnavailable):
+    """Enough endpoints answered, and too few of them the same."""
+
+
 @dataclass(frozen=True)
 class Block:
-    """What is looked at of a block."""
+    """What is looked at of a block; `parent` is the hash of the block before it."""
 
     number: int
     hash: bytes
     time: int
+    parent: bytes = b""
 
     @classmethod
     def parse(cls, value: dict[str, Any] | None) -> Block | None:
@@ -46,9 +51,12 @@ class Block:
         if value is None:
             return None
         block = cls(
-            from_quantity(value.get("number")), from_hex(value.get("hash")), from_quantity(value.get("timestamp"))
+            from_quantity(value.get("number")),
+            from_hex(value.get("hash")),
+            from_quantity(value.get("timestamp")),
+            from_hex(value.get("parentHash")),
         )
-        if len(block.hash) != 32:
+        if len(block.hash) != 32 or len(block.parent) != 32:
             raise ValueError("a block's hash has 32 bytes")
         return block
 
@@ -56,6 +64,15 @@ class Block:
 async def read_block(rpc: Rpc, tag: int | str) -> Block | None:
     """Return a block by number, hash (0x...) or tag; None when the endpoint does not know it."""
     return Block.parse(await rpc.block(tag))
+
+
+async def read_blocks(rpc: Rpc, numbers: Sequence[int]) -> list[Block]:
+    """Return the blocks of these numbers, as far as the endpoint knows them."""
+    answers = await rpc.batch([("eth_getBlockByNumber", (hex(number), False)) for number in numbers])
+    for answer in answers:
+        if isinstance(answer, RpcError):
+            raise answer
+    return [block for answer in answers if (block := Block.parse(answer)) is not None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,8 @@ class Quorum:
     async def ask(self, question: Callable[[Rpc], Awaitable[T]]) -> T:
         """Return the answer that enough endpoints give; raises `Reverted` when that is what they say.
 
-        Raises `Unusable` when too few agree and one of them answered nonsense, `ChainUnavailable` otherwise.
+        Raises `Disagree` when enough answered, but not the same, `Unusable` when too few agree and one of them
+        answered nonsense, `ChainUnavailable` otherwise.
         """
         votes: list[tuple[_Answer, int]] = []
         errors: list[Exception] = []
@@ -112,7 +130,7 @@ class Quorum:
                     if answer.reverted is not None:
                         raise answer.reverted
                     return answer.value  # type: ignore[no-any-return]
-        raise self._too_few(errors, disagree=len(votes) > 1)
+        raise self._too_few(errors, answers=sum(count for _, count in votes))
 
     async def newest(self) -> Block:
         """Return the highest block that enough endpoints know.
@@ -122,7 +140,7 @@ class Quorum:
         """
         known, errors = await self._newest_of_each()
         if len(known) < self.needed:
-            raise self._too_few(errors, disagree=False)
+            raise self._too_few(errors)
         known.sort(key=lambda block: block.number, reverse=True)
         highest = known[self.needed - 1]
         if known.count(highest) >= self.needed:
@@ -176,11 +194,16 @@ class Quorum:
         except (RpcUnreachable, RpcError, ValueError) as error:
             return error
 
-    def _too_few(self, errors: list[Exception], *, disagree: bool) -> ChainUnavailable:
+    def _too_few(self, errors: list[Exception], answers: int = 0) -> ChainUnavailable:
+        """Return the error for `answers` endpoints that answered without agreeing, and what the others said."""
+        kind: type[ChainUnavailable]
         kind = Unusable if any(isinstance(error, ValueError) for error in errors) else ChainUnavailable
+        if answers >= self.needed:
+            kind = Disagree
         reasons = [str(error) for error in errors]
         if len(self._rpcs) > 1:
-            reasons.insert(0, f"{self.needed} of {len(self._rpcs)} endpoints must agree" + ", these do not" * disagree)
+            do_not = ", these do not" if answers > 1 else ""
+            reasons.insert(0, f"{self.needed} of {len(self._rpcs)} endpoints must agree{do_not}")
         return kind("; ".join(reasons) or "no endpoint is configured")
 
 

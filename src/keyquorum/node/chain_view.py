@@ -20,19 +20,19 @@ from eth_hash.auto import keccak
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.chain import guarded_call
 from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.rpc import Reverted, Rpc, from_hex
-from keyquorum.node.chain_quorum import Block, ChainUnavailable, Quorum, Unusable, read_block
+from keyquorum.node.chain_quorum import Block, ChainUnavailable, Disagree, Quorum, Unusable, read_block
+from keyquorum.node.recent_blocks import RECENT_BLOCKS, RecentBlocks
 
 T = TypeVar("T")
 
 __all__ = ["MAX_AGE", "Authorisation", "ChainUnavailable", "ChainView", "Head", "Member", "Membership", "Unusable"]
 
 FRESH_SECONDS = 0.25
+NEW_SECONDS = 0.05
 MAX_AGE = 10.0
-RECENT_BLOCKS = 256
-# What a wallet's contract may cost before anybody is known to be behind it.
-STRANGERS_GAS = 5_000_000
 # Who asks contracts of strangers: an account without a key. Some wallets check less when address 0 asks.
 NOBODY = "0x" + keccak(b"keyquorum: nobody in particular")[12:].hex()
 CACHE_LIMIT = 4096
@@ -105,6 +105,7 @@ class ChainView:
         self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
         self._refreshing: asyncio.Task[Head] | None = None
         self._seen: dict[int, bytes] = {}
+        self._recent = RecentBlocks()
         self._router_address = router
         self.chain_id = 0
         self.network = ""
@@ -167,6 +168,7 @@ class ChainView:
             raise ChainUnavailable("the endpoints take too long")
         if head != self._head:
             self._cache.clear()
+            self._recent.add(newest)
             self._seen[head.newest] = head.newest_hash
             while len(self._seen) > RECENT_BLOCKS:
                 self._seen.pop(next(iter(self._seen)))
@@ -194,21 +196,22 @@ class ChainView:
         return await self.recent_block_time(block_hash, depth) is not None
 
     async def recent_block_time(self, block_hash: bytes, depth: int = RECENT_BLOCKS) -> int | None:
-        """Return the time (Unix seconds) of a block of this chain among the newest `depth`; None for any other hash."""
+        """Return the time (Unix seconds) of a block of this chain among the newest `depth`; None for any other hash.
+
+        Anybody may ask for any hash, so what this costs does not depend on the hash: for one that is not known the view
+        is made fresh, and what is missing of the newest blocks is read once for each newest block, whoever asks.
+        """
         head = await self.head()
         if block_hash == head.newest_hash:
             return head.newest_time
-        block = await self._cached(("block", block_hash, head.newest_hash), lambda: self._on_chain(block_hash))
-        return block.time if block is not None and head.newest - block.number <= depth else None
-
-    async def _on_chain(self, block_hash: bytes) -> Block | None:
-        """Return a block that is on the chain now; None for one that is not, or not any more."""
-        block = await self._ask(lambda rpc: read_block(rpc, "0x" + block_hash.hex()))
-        if block is None:
-            return None
-        number = block.number
-        same_height = await self._ask(lambda rpc: read_block(rpc, number))
-        return block if same_height is not None and same_height.hash == block_hash else None
+        found = self._recent.find(block_hash)
+        if found is None and time.monotonic() - head.read_at > NEW_SECONDS:
+            head = await self.refresh()
+            found = self._recent.find(block_hash)
+        if found is None:
+            await self._cached(("recent", head.newest_hash), lambda: self._recent.complete(self._ask))
+            found = self._recent.find(block_hash)
+        return found.time if found is not None and head.newest - found.number <= depth else None
 
     # -- cached reads --------------------------------------------
 
@@ -278,17 +281,22 @@ class ChainView:
         """Return for each mark (32 bytes) the time up to which certificates are dead, at the newest block; 0: none."""
         return list(await self.read("Sessions", "revokedBefore", tuple(marks), newest=True))
 
-    async def probe(self, init_code: bytes, newest: bool) -> bytes:
-        """Return what a contract's constructor would return at that block, undeployed; empty when it reverts."""
-        return await self.call(None, init_code, newest)
+    async def run_guarded(self, code: bytes, block: int) -> bytes:
+        """Return the word that guarded code (`guarded_call.py`) answers at a block, or nothing.
 
-    async def call(self, address: str | None, data: bytes, newest: bool) -> bytes:
-        """Return an `eth_call`'s data at the finalised or newest block; empty when it reverts."""
-        head = await self.head()
-        block = head.newest if newest else head.finalised
+        Whatever a stranger's contract does is an answer: that it halts, in whatever words an endpoint says so, and
+        also that endpoints disagree, which a contract can bring about by looking at what is theirs.
+        """
+
+        async def question(rpc: Rpc) -> bytes:
+            try:
+                return guarded_call.answer(await rpc.eth_call(None, code, block, NOBODY, guarded_call.OUTER_GAS))
+            except Reverted:
+                return b""
+
         try:
-            return await self._ask(lambda rpc: rpc.eth_call(address, data, block, NOBODY, STRANGERS_GAS))
-        except Reverted:
+            return await self._ask(question)
+        except Disagree:
             return b""
 
     async def code(self, address: str, newest: bool) -> bytes:
@@ -299,7 +307,7 @@ class ChainView:
         async def question(rpc: Rpc) -> bytes:
             return from_hex(await rpc.call("eth_getCode", address, block))
 
-        return await self._ask(question)
+        return await self._cached(("code", address, block, head.newest_hash), lambda: self._ask(question))
 
 
 def _seen(task: asyncio.Task[Head]) -> None:

@@ -108,8 +108,9 @@ class AuthSection(_Section, frozen=True):
 class QuotasSection(_Section, frozen=True):
     """Protocol runs a second for one session, key, identity, network address, and in all (see `quotas.py`).
 
-    Each may save up what `burst_seconds` bring. `reserve` is the part of the pools kept for those who ask for little;
-    `failed_logins` counts ten minutes; `gateways` are network addresses that limit their clients themselves.
+    Each may save up what `burst_seconds` bring. `logins` are those begun, of one network address and in all. `reserve`
+    is the part of the pools kept for those who ask for little; `failed_logins` counts ten minutes; `gateways` are
+    network addresses that limit their clients themselves.
     """
 
     session: Rate = 20.0
@@ -117,6 +118,8 @@ class QuotasSection(_Section, frozen=True):
     identity: Rate = 50.0
     address: Rate = 200.0
     node: Rate = 1000.0
+    logins: Rate = 20.0
+    logins_in_all: Rate = 200.0
     burst_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
     reserve: Annotated[float, msgspec.Meta(ge=0.2, le=0.9)] = 0.2
     failed_logins: Positive = 20
@@ -377,6 +380,8 @@ key = {per_key}
 identity = {per_identity}               # one account, passkey, address...
 address = 200.0               # one network address
 node = 1000.0                 # everybody together
+logins = 20.0                 # logins begun, whatever becomes of them, of one network address
+logins_in_all = 200.0         # of everybody together
 burst_seconds = 30.0          # how many seconds' worth may be saved up
 reserve = 0.2                 # of correlations and places for runs: kept for those who ask for little
 failed_logins = 20            # in ten minutes, of one network address for one identity; ten times that in all

@@ -19,6 +19,7 @@ from keyquorum.node.chain_view import ChainUnavailable
 from keyquorum.node.database import StoreFailed
 from keyquorum.node.runner import AlreadyRun, PeerUnreachable, RunTimeout
 from keyquorum.node.store import ShareCorrupt, ShareUnknown
+from keyquorum.node.strangers import Crowded
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.rounds.errors import Abort, Blame
 
@@ -79,6 +80,8 @@ _ANSWERS: tuple[tuple[type[Exception], Callable[[Any], ApiError]], ...] = (
     (AuthError, lambda e: ApiError(e.status, e.code, e.message, e.hint)),
     (BadIntent, lambda e: ApiError(BAD_REQUEST, e.code, e.message, e.hint)),
     (ChainUnavailable, _chain),
+    (Crowded, lambda e: ApiError(TOO_MANY, "busy", "too many contract wallets are waiting to be asked", "wait a moment",
+                                 retry_after=1)),
     (RpcError, _chain),
     (RpcUnreachable, _chain),
     (ShareUnknown, lambda e: ApiError(NOT_FOUND, "key_unknown", "this node holds no active share of the key",

@@ -9,8 +9,11 @@ each tenant gets only what its *allowance* holds, a few runs and one more each s
 then is refused. Somebody who signs now and then is served from it while a flood takes whatever else there is. Many keys
 with identities and addresses of their own are many tenants; keys cost money.
 
-Failed logins are counted for each network address and the identity it claimed, and ten times as many for the address
-whatever it claims. Never for the identity alone: a stranger's failures must not lock its owner out.
+A login is counted before anything is looked up for it (`count_login`): for its network address, and in all, where the
+last fifth is handed out in the same small portions. Failed logins are counted for each network address and the identity
+it claimed, and ten times as many for the address whatever it claims; so is each question to a contract wallet, whether
+it says yes or no, since the answer is what costs. Never for the identity alone: a stranger's failures must not lock its
+owner out.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ client_address: ContextVar[str] = ContextVar("client_address", default="")
 ALLOWANCE, ALLOWANCE_PER_SECOND = 5.0, 1.0
 LOGIN_SECONDS = 600.0
 CLAIMS = 10
+# A contract wallet is asked at two blocks.
+CALLS_PER_LOGIN = 2
 NODE = "node"
+_ADDRESS_CHARACTERS = 42
 
 
 # Who is behind the run that is being made, for `may_use_reserve`; empty for the node's own runs.
@@ -70,9 +76,12 @@ class Quotas:
             NODE: buckets(settings.node),
         }
         self._allowances = Buckets(ALLOWANCE, ALLOWANCE / ALLOWANCE_PER_SECOND)
+        self._logins = {"address": buckets(settings.logins), NODE: buckets(settings.logins_in_all)}
         claims = settings.failed_logins
         self._failed_claims = Buckets(claims, LOGIN_SECONDS)
         self._failures = Buckets(claims * CLAIMS, LOGIN_SECONDS)
+        self._asked_claims = Buckets(claims * CALLS_PER_LOGIN, LOGIN_SECONDS)
+        self._asked = Buckets(claims * CALLS_PER_LOGIN * CLAIMS, LOGIN_SECONDS)
 
     # -- runs --------------------------------------------
 
@@ -133,26 +142,56 @@ class Quotas:
 
     # -- logins --------------------------------------------
 
+    def count_login(self, claim: str) -> None:
+        """Count a login that is about to be looked at; `claim` is whom it claims to be.
+
+        Raises `ApiError` 429 "quota_exceeded", "reserved" or "too_many_failures" with the time to wait; then it was not
+        counted.
+        """
+        self.check_login(claim)
+        address = client_address.get()
+        names = [(NODE, NODE)] + ([("address", address)] if self._counted_address() else [])
+        for kind, name in names:
+            if wait := self._logins[kind].wait(name):
+                self._refuse("quota_exceeded", f"{_SHARES[kind]} has used up its quota of logins at this node", wait)
+        left = self._logins[NODE].level(NODE) / self._logins[NODE].capacity
+        if left < self._reserve and self._counted_address() and not self._take_allowance((f"login/{address}",)):
+            self.refuse_reserved()
+        for kind, name in names:
+            self._logins[kind].take(name)
+
+    def count_wallet_call(self, claim: str) -> None:
+        """Count a question to a contract wallet, before it is put; raises `ApiError` 429 "quota_exceeded"."""
+        names = self._login_names(claim, self._asked, self._asked_claims)
+        if wait := max((buckets.wait(name) for buckets, name in names), default=0.0):
+            self._refuse("quota_exceeded", "this network address has asked for too much of contract wallets", wait)
+        for buckets, name in names:
+            buckets.take(name)
+
+    def tenant(self, claim: str) -> str:
+        """Return for whom turns are kept: the network address, or behind a gateway whom a login claims to be."""
+        address = client_address.get()
+        return address if self._counted_address() else _pair(address, claim)
+
     def check_login(self, claim: str) -> None:
         """Refuse a login before it is verified when too many failed; `claim` is whom it claims to be, "" unknown.
 
         Raises `ApiError` 429 "too_many_failures" with the time to wait.
         """
-        if wait := max((buckets.wait(name) for buckets, name in self._login_names(claim)), default=0.0):
+        names = self._login_names(claim, self._failures, self._failed_claims)
+        if wait := max((buckets.wait(name) for buckets, name in names), default=0.0):
             self._refuse("too_many_failures", "too many failed logins from this network address", wait)
 
     def login_failed(self, claim: str) -> None:
         """Count a login that was refused."""
-        for buckets, name in self._login_names(claim):
+        for buckets, name in self._login_names(claim, self._failures, self._failed_claims):
             buckets.take(name)
 
-    def _login_names(self, claim: str) -> list[tuple[Buckets, str]]:
+    def _login_names(self, claim: str, by_address: Buckets, by_claim: Buckets) -> list[tuple[Buckets, str]]:
         if not self._counted_address():
             return []
         address = client_address.get()
-        # Hashed: a claim may be a mail address, and it may be long.
-        pair = f"{address}/{sha256(claim.encode()).hexdigest()}"
-        return [(self._failures, address), (self._failed_claims, pair)]
+        return [(by_address, address), (by_claim, _pair(address, claim))]
 
     def _refuse(self, code: str, message: str, wait: float) -> NoReturn:
         self.counts[code] += 1
@@ -169,10 +208,18 @@ _SHARES = {
 }
 
 
+def _pair(address: str, claim: str) -> str:
+    # Hashed: a claim may be a mail address, and it may be long.
+    return f"{address}/{sha256(claim.encode()).hexdigest()}"
+
+
 def claim_of(method: str, proof: object) -> str:
     """Return whom a proof claims to be, as far as it says so in plain words; only for counting failures."""
     if isinstance(proof, dict):
         for name in ("address", "credential_id"):
             if isinstance(proof.get(name), str):
                 return f"{method}/{proof[name]}"
+        if isinstance(proof.get("message"), str):
+            # Sign-In with Ethereum: the account is the second line.
+            return f"{method}/{proof['message'][:512].partition(chr(10))[2][:_ADDRESS_CHARACTERS]}"
     return method

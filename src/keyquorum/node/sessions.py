@@ -41,6 +41,7 @@ from keyquorum.node.login_store import KnownSession, LoginStore
 from keyquorum.node.problem import NOT_FOUND, ApiError
 from keyquorum.node.quotas import Quotas, claim_of
 from keyquorum.node.signing import Answer, RunChoice, Signing
+from keyquorum.node.strangers import Strangers
 from keyquorum.protocols.key_share import KeyShare
 
 REMEMBERED = 600
@@ -77,6 +78,7 @@ class Sessions:
         self._store = store
         self._quotas = quotas
         self._verification = verification
+        self._strangers = Strangers(view)
         self._attempts = Attempts()
 
     # -- log in, step up --------------------------------------------
@@ -87,10 +89,15 @@ class Sessions:
         choice = self._signing.check_choice(RunChoice.parse(found["run"]))
         statement = Statement.from_json(found["statement"])
         now = int(time.time())
+        # First what costs nothing, then whoever asks is counted, and only then is anything looked up for him.
+        statement.check_terms(self._view.network, now)
+        claim = claim_of(found["method"], found["proof"])
+        self._quotas.count_login(claim)
         block_time = await self._view.recent_block_time(bytes.fromhex(statement.block[2:]))
         statement.check(self._view.network, now, lambda _: block_time is not None)
         old = await self._stepping_up(found["certificate"], now)
-        proven = await self._prove(found["method"], found["proof"], statement, self._context(now, block_time or 0))
+        context = self._context(now, block_time or 0, claim)
+        proven = await self._prove(found["method"], found["proof"], statement, context, claim)
         identities = [proven] if old is None else certificates.step_up(old, statement, proven)
         summary = f"{'log in' if old is None else 'step up'} by {found['method']}"
         note(summary=summary, session=statement.session.thumbprint, methods=[(one.type, one.id) for one in identities])
@@ -123,10 +130,8 @@ class Sessions:
         """Return the certificate that the login builds on, without what was revoked of it; None for a new session."""
         return None if token is None else await self._access.alive(await self._access.certificate(token, now))
 
-    async def _prove(self, name: str, proof: object, statement: Statement, context: Context) -> Proven:
+    async def _prove(self, name: str, proof: object, statement: Statement, context: Context, claim: str) -> Proven:
         """Verify the proof, with the method's own settings; failures are counted for whom the proof claims to be."""
-        claim = claim_of(name, proof)
-        self._quotas.check_login(claim)
         try:
             return await prove(name, proof, statement, context.for_method(self._verification.settings.get(name)))
         except AuthError as error:
@@ -134,17 +139,21 @@ class Sessions:
                 self._quotas.login_failed(claim)
             raise
 
-    def _context(self, now: int, block_time: int) -> Context:
+    def _context(self, now: int, block_time: int, claim: str) -> Context:
         view, verification, membership = self._view, self._verification, self._signing.membership
+        strangers, tenant = self._strangers, self._quotas.tenant(claim)
+
+        def admit() -> None:
+            self._quotas.count_wallet_call(claim)
 
         async def call(address: str, data: bytes, at: At) -> bytes:
-            return await view.call(address, data, at == "latest")
+            return await strangers.call(tenant, admit, from_checksum(address), data, at == "latest")
 
         async def code(address: str, at: At) -> bytes:
             return await view.code(address, at == "latest")
 
         async def probe(init_code: bytes, at: At) -> bytes:
-            return await view.probe(init_code, at == "latest")
+            return await strangers.probe(tenant, admit, init_code, at == "latest")
 
         committee = Committee()
         if membership is not None:
