@@ -12,6 +12,7 @@ import pytest
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.node import runner as runners
+from keyquorum.node.places import Places
 from keyquorum.node.runner import AlreadyRun, PeerUnreachable, Runner, RunTimeout, culprits_of
 from keyquorum.rounds.errors import Abort, Blame
 from keyquorum.rounds.message import Message, octets
@@ -88,8 +89,44 @@ async def test_early_messages_are_bounded_and_forgotten(world: World, monkeypatc
 async def test_early_bytes_are_bounded(world: World) -> None:
     large = Envelope(SID, 1, 1, None, bytes(runners.EARLY_BYTES_PER_PEER), b"")
     world.runner[2].receive(1, large)
-    world.runner[2].receive(1, replace(large, payload=b"x"))
+    world.runner[2].receive(1, replace(large, sid=b"t" * 32, payload=b"x"))
     assert world.runner[2].dropped == 1
+    world.runner[2].receive(1, replace(large, sid=b"u" * 32, payload=large.payload + b"x"))
+    assert world.runner[2].dropped == 2
+    assert world.runner[2]._early[1].size == 1
+
+
+async def test_early_messages_of_runs_that_never_come_cost_later_ones_nothing(world: World) -> None:
+    early = Envelope(SID, 1, 1, None, b"ping", b"")
+    for k in range(3 * runners.EARLY_PER_PEER):
+        world.runner[2].receive(1, replace(early, sid=k.to_bytes(32, "big")))
+    first = asyncio.create_task(world.run(1, b"ping"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await world.run(2, b"pong") == await first
+
+
+async def test_a_run_keeps_its_place_once_everybody_was_heard(world: World) -> None:
+    place = Places(1).enter("somebody")
+    run = asyncio.create_task(world.runner[1].run(party(1), talk(party(1), b"ping"), 5.0, place=place))
+    await asyncio.sleep(0)
+    assert (place.joined, world.runner[1].active, world.runner[1].joined) == (False, 1, 0)
+    await world.run(2, b"pong")
+    await run
+    assert place.joined
+
+
+async def test_a_run_that_loses_its_place_ends_and_names_whom_it_waited_for(world: World) -> None:
+    places = Places(1)
+    run = asyncio.create_task(
+        world.runner[1].run(party(1), talk(party(1), b"ping"), 5.0, place=places.enter("somebody"))
+    )
+    await asyncio.sleep(0)
+    places.enter("somebody else")
+    with pytest.raises(RunTimeout) as ended:
+        await run
+    assert culprits_of(ended.value) == {2}
+    assert world.runner[1].active == 0
 
 
 async def test_the_sender_is_the_link_and_not_what_the_envelope_says(world: World) -> None:

@@ -169,7 +169,7 @@ class Node:
         levels = _levels(self._config.pools, len(membership.members))
         longest = max(RETIRE_SECONDS, EARLY_SECONDS + 2 * limits.run_seconds)
         self._pools = Pools(self._mesh, self._links, levels, background, self._rng, longest)
-        self._pools.pause_hint = lambda: self._runner.active > 0
+        self._pools.pause_hint = lambda: self._runner.joined > 0
         self._mesh.route(wire.Round, self._receive)
         self._mesh.route(wire.Notice, self._notice)
         self._stopping += [_sync(background.close), self._mesh.close, self._pools.close]

@@ -112,6 +112,10 @@ class Quotas:
         if wait := self._runs["session"].wait(session):
             self._refuse("quota_exceeded", f"{_SHARES['session']} has used up its quota at this node", wait)
 
+    def run_tenant(self) -> str:
+        """Return for whom the present run is: a network address, behind a gateway a session, "" the node itself."""
+        return client_address.get() if self._counted_address() else "".join(_tenants.get()[:1])
+
     def may_use_reserve(self) -> bool:
         """Take one run from the allowances of who is behind the present run; False when one of them has none left."""
         return self._take_allowance(_tenants.get())

@@ -1,8 +1,9 @@
 """Drives protocol runs over the mesh: envelopes out, envelopes in, one result or one typed error.
 
-A run exists from `run()` until it ends or its time is up. Envelopes that arrive before this node has started the
-run (peers are asked by the client at slightly different moments) wait in a small box per peer; what is not claimed
-in time, or belongs to no run, is dropped and counted: it never aborts anything and blames nobody.
+A run exists from `run()` until it ends, its time is up, or it has lost its place (`places.py`). Envelopes that arrive
+before this node has started the run (peers are asked by the client at slightly different moments) wait in a small box
+per peer, the oldest giving way to new ones; what is not claimed in time, or belongs to no run, is dropped and counted:
+it never aborts anything and blames nobody.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from keyquorum.node.places import Place
 from keyquorum.rounds.errors import Abort, Blame
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import Envelope, Session
@@ -52,6 +54,8 @@ class _Run(Generic[T]):
     peers: tuple[int, ...]
     future: asyncio.Future[T]
     in_thread: bool
+    place: Place | None
+    absent: set[int]
     queue: asyncio.Queue[Envelope] = field(default_factory=lambda: asyncio.Queue(maxsize=4096))
 
 
@@ -80,17 +84,29 @@ class Runner:
         """How many runs are under way."""
         return len(self._runs)
 
+    @property
+    def joined(self) -> int:
+        """How many of them every party has joined."""
+        return sum(not run.absent for run in self._runs.values())
+
     def is_up(self, peer: int) -> bool:
         """Whether there is a live link to `peer`."""
         return self._is_up(peer)
 
     async def run(
-        self, party: Party, protocol: Coroutine[Any, Any, T], seconds: float, in_thread: bool = False, name: str = "run"
+        self,
+        party: Party,
+        protocol: Coroutine[Any, Any, T],
+        seconds: float,
+        in_thread: bool = False,
+        name: str = "run",
+        place: Place | None = None,
     ) -> T:
         """Run `protocol` for `party` to its end and return its result.
 
-        `in_thread` moves the arithmetic of long runs off the event loop; `name` is for `observe`. Raises `AlreadyRun`,
-        `PeerUnreachable`, `RunTimeout`, or what the protocol raises (`Abort`, `Blame`).
+        `in_thread` moves the arithmetic of long runs off the event loop; `name` is for `observe`; the run ends when it
+        loses its `place`, which it cannot once every other party was heard. Raises `AlreadyRun`, `PeerUnreachable`,
+        `RunTimeout`, or what the protocol raises (`Abort`, `Blame`).
         """
         peers = tuple(j for j in party.parties if j != party.me)
         if party.sid in self._runs or party.sid in self._finished:
@@ -100,8 +116,11 @@ class Runner:
         if down:
             protocol.close()
             raise PeerUnreachable(down)
-        run = _Run(Session(party, protocol), peers, asyncio.get_running_loop().create_future(), in_thread)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        run = _Run(Session(party, protocol), peers, future, in_thread, place, set(peers))
         self._runs[party.sid] = run
+        if place is not None:
+            place.on_lost = lambda: self._fail(run, RunTimeout(frozenset(run.absent)))
         worker = asyncio.create_task(self._work(party.sid, run)) if in_thread else None
         began = time.monotonic()
         ended: Abort | None = None
@@ -149,6 +168,9 @@ class Runner:
     def _deliver(self, run: _Run[Any], envelope: Envelope) -> None:
         if run.future.done():
             return
+        run.absent.discard(envelope.sender)
+        if not run.absent and run.place is not None:
+            run.place.join()
         if not run.in_thread:
             self._step(run, lambda: run.session.receive(envelope))
             return
@@ -209,9 +231,12 @@ class Runner:
     def _keep_early(self, peer: int, envelope: Envelope) -> None:
         box = self._early.setdefault(peer, _EarlyBox())
         self._expire(box)
-        if box.count >= EARLY_PER_PEER or box.size + len(envelope.payload) > EARLY_BYTES_PER_PEER:
+        if len(envelope.payload) > EARLY_BYTES_PER_PEER:
             self.dropped += 1
             return
+        # The oldest goes: its run is the one that least likely still comes, whoever filled the box.
+        while box.count >= EARLY_PER_PEER or box.size + len(envelope.payload) > EARLY_BYTES_PER_PEER:
+            self.dropped += len(self._remove(box, next(iter(box.waiting))))
         box.waiting.setdefault(envelope.sid, []).append((time.monotonic(), envelope))
         box.count += 1
         box.size += len(envelope.payload)

@@ -27,6 +27,7 @@ from keyquorum.node.attempts import ATTEMPTS, Attempts
 from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.keys import Keys
+from keyquorum.node.places import Full, Place, Places
 from keyquorum.node.problem import BAD_REQUEST, TOO_MANY, UNAVAILABLE, ApiError
 from keyquorum.node.quotas import Quotas
 from keyquorum.node.runner import Runner
@@ -91,7 +92,7 @@ class Signing:
         self._access = access
         self._quotas = quotas
         self._run_seconds = run_seconds
-        self._max_runs = max_runs
+        self._places = Places(max_runs)
         self._attempts = Attempts()
         self._waiting = 0
         self.uses = Uses()
@@ -146,18 +147,28 @@ class Signing:
 
     @property
     def free(self) -> float:
-        """The part (0..1) of this node's places for runs that is free."""
-        return 1 - (self._runner.active + self._waiting) / self._max_runs
+        """The part (0..1) of this node's places for runs that is free, or would be given up for a new one."""
+        return self._places.free
 
     async def run_signing(
         self, purpose: str, key: KeyShare, digest: bytes, payload: bytes, choice: RunChoice
     ) -> SignatureShares:
         """Run the signing protocol; `payload` (32 bytes) is what the signers agreed to sign, and why."""
-        if self._runner.active + self._waiting >= self._max_runs:
-            raise ApiError(TOO_MANY, "busy", "this node has too many runs under way", "wait a moment")
+        try:
+            place = self._places.enter(self._quotas.run_tenant())
+        except Full:
+            raise _busy() from None
+        try:
+            return await self._run_in(place, purpose, key, digest, payload, choice)
+        finally:
+            place.leave()
+
+    async def _run_in(
+        self, place: Place, purpose: str, key: KeyShare, digest: bytes, payload: bytes, choice: RunChoice
+    ) -> SignatureShares:
         self._waiting += 1
         try:
-            await self._await_correlations([j for j in choice.signers if j != self.me])
+            await self._await_correlations([j for j in choice.signers if j != self.me], place)
         finally:
             self._waiting -= 1
         sid = session_id(
@@ -171,14 +182,14 @@ class Signing:
         )
         party = Party(self.me, choice.signers, sid, self._rng)
         return await self._runner.run(
-            party, sign(party, key, [digest], self._inventory), self._run_seconds, name=purpose
+            party, sign(party, key, [digest], self._inventory), self._run_seconds, name=purpose, place=place
         )
 
-    async def _await_correlations(self, peers: list[int]) -> None:
+    async def _await_correlations(self, peers: list[int], place: Place) -> None:
         """Wait a little for pools that are empty, or at their reserve when whoever asks has used up his part of it.
 
         Under a burst that is quicker than to fail and be asked again. Raises `ApiError` 429 when only the reserve is
-        left; that there is nothing left at all, the run itself will say.
+        left, or when the place was lost; that there is nothing left at all, the run itself will say.
         """
         end = time.monotonic() + POOL_SECONDS
         linked = [j for j in peers if self._runner.is_up(j)]
@@ -190,6 +201,8 @@ class Signing:
                 break
             # Many who wait look less often: looking must not be what keeps this node busy.
             await asyncio.sleep(POOL_PAUSE * max(1, self._waiting / 10))
+            if place.lost:
+                raise _busy()
         if least > 0:
             self._quotas.refuse_reserved()
 
@@ -224,3 +237,7 @@ class Signing:
             },
             "digest": "0x" + digest.hex(),
         }
+
+
+def _busy() -> ApiError:
+    return ApiError(TOO_MANY, "busy", "this node has too many runs under way", "wait a moment")
