@@ -480,6 +480,14 @@ async def test_a_block_of_a_branch_that_an_endpoint_still_keeps_is_not_recent(ch
     assert not await view.is_recent_block(b"\x22" * 32)
 
 
+async def test_a_block_that_is_newer_than_the_view_is_found(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = await chain.view()
+    monkeypatch.setattr(chain_view, "FRESH_SECONDS", 1e9)
+    for _ in range(3):
+        await chain.mine()
+        assert await view.is_recent_block(await hash_of(chain, "latest"))
+
+
 async def test_a_block_that_nobody_knows_costs_no_question_of_its_own(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,13 +501,14 @@ async def test_a_block_that_nobody_knows_costs_no_question_of_its_own(
 
     endpoint.batch = batch  # type: ignore[method-assign]
     monkeypatch.setattr(chain_view, "FRESH_SECONDS", 1e9)
-    monkeypatch.setattr(chain_view, "NEW_SECONDS", 1e9)
+    monkeypatch.setattr(chain_view, "NEW_SECONDS", 0.0)
     await chain.mine(3)
     await view.refresh()
     endpoint.calls.clear()
     answers = await asyncio.gather(*(view.recent_block_time(bytes([i]) * 32) for i in range(1, 200)))
     assert not any(answers)
-    assert (len(endpoint.calls), len(batches)) == (0, 1)
+    assert endpoint.calls == ["eth_getBlockByNumber"]  # all of them together made the view fresh once
+    assert len(batches) == 1
     await chain.mine(2)
     await view.refresh()
     newest = (await view.head()).newest

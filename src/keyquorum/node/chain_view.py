@@ -199,18 +199,19 @@ class ChainView:
         """Return the time (Unix seconds) of a block of this chain among the newest `depth`; None for any other hash.
 
         Anybody may ask for any hash, so what this costs does not depend on the hash: for one that is not known the view
-        is made fresh, and what is missing of the newest blocks is read once for each newest block, whoever asks.
+        is read anew, at most once in `NEW_SECONDS` for all who ask, and what is missing of the newest blocks is read
+        once for each newest block.
         """
+        asked_at = time.monotonic()
         head = await self.head()
-        if block_hash == head.newest_hash:
-            return head.newest_time
-        found = self._recent.find(block_hash)
-        if found is None and time.monotonic() - head.read_at > NEW_SECONDS:
+        while (found := self._recent.find(block_hash)) is None and head.read_at < asked_at:
+            await asyncio.sleep(head.read_at + NEW_SECONDS - time.monotonic())
             head = await self.refresh()
-            found = self._recent.find(block_hash)
-        if found is None:
+        if found is None and block_hash != head.newest_hash:
             await self._cached(("recent", head.newest_hash), lambda: self._recent.complete(self._ask))
             found = self._recent.find(block_hash)
+        if block_hash == head.newest_hash:
+            return head.newest_time
         return found.time if found is not None and head.newest - found.number <= depth else None
 
     # -- cached reads --------------------------------------------
