@@ -54,6 +54,7 @@ class FakeNode:
         self.calls: list[dict[str, Any]] = []
         self.sessions: list[dict[str, Any]] = []
         self.connections: set[int] = set()
+        self.asked_for_blocks = self.blind = 0
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -66,6 +67,7 @@ class FakeNode:
                 web.post("/v1/sessions/list", self._list),
                 web.post("/v1/revocations", self._revoke),
                 web.post("/v1/commitments", self._commit),
+                web.get("/v1/network", self._seen),
                 web.get("/livez", self._live),
                 web.get("/readyz", self._live),
             ]
@@ -89,6 +91,12 @@ class FakeNode:
         if self.mode == "frozen":
             await asyncio.sleep(60)
         return web.json_response({"status": "live"}, status=503 if self.mode == "unready" else 200)
+
+    async def _seen(self, _: web.Request) -> web.Response:
+        self.asked_for_blocks += 1
+        newest = await self.network.rpc.block_number()
+        behind = self.mode == "behind" or self.asked_for_blocks <= self.blind
+        return web.json_response({"block": 0 if behind else newest})
 
     async def _sign(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -319,6 +327,7 @@ class FakeNetwork:
         """Make every node good and running again, and forget what was asked."""
         for node in self.nodes.values():
             node.mode = "good"
+            node.asked_for_blocks = node.blind = 0
             node.calls.clear()
             node.sessions.clear()
             node.connections.clear()

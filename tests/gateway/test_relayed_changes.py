@@ -59,7 +59,8 @@ async def signed_change(client: AsyncClient, key: Key, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(client, "_ask_gateway", keep)
-        await client.permissions.add(key, 1, FRIEND, [1])
+        with pytest.raises(BadAnswer, match="no hash"):
+            await client.permissions.add(key, 1, FRIEND, [1])
     return bodies[0]
 
 

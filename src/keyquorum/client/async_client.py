@@ -29,18 +29,21 @@ from keyquorum.chain.contracts import eth_address
 from keyquorum.chain.fees import SpendingLimits
 from keyquorum.client import session as sessions
 from keyquorum.client import signup
+from keyquorum.client.checks import at_last, finality_of, fresh_key, is_owned, made_key, named_key
 from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import BadAnswer, Refused
 from keyquorum.client.jobs import SignJob
 from keyquorum.client.network import KEY_TYPE, Network, minted_token
 from keyquorum.client.paying import Agree, Paying, hash_of
 from keyquorum.client.permissions import Permissions
-from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_from, token_hex
+from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_hex
+from keyquorum.client.seen import Change
 from keyquorum.client.session import Account, Session
 from keyquorum.client.sessions import Sessions
 
 USED_UP = "used_up"
 DEFAULT_LIMITS = SpendingLimits()
+FINALITY_SECONDS = 1200.0
 
 
 class AsyncClient(Paying):
@@ -51,7 +54,9 @@ class AsyncClient(Paying):
     login. `scopes` and `keys` are what the account's logins ask for, `session_seconds` how long they last (None: 15
     minutes, or 8 hours for nothing but personal messages); `timeout` is in seconds for one call, retries included.
     `limits` is the most that one transaction may cost; above it `agree`, where there is one, is asked with the
-    `TooExpensive` that is raised otherwise (on a thread: it may ask a person).
+    `TooExpensive` that is raised otherwise (on a thread: it may ask a person). A new key is returned when its mint is
+    final: in the block that `finality` names, None "finalized", and on a development chain "latest"; at most
+    `finality_seconds` are waited for that.
     """
 
     def __init__(
@@ -68,13 +73,22 @@ class AsyncClient(Paying):
         timeout: float = 30.0,
         limits: SpendingLimits = DEFAULT_LIMITS,
         agree: Agree | None = None,
+        finality: str | None = None,
+        finality_seconds: float = FINALITY_SECONDS,
     ) -> None:
         super().__init__(
             network, account=account, session=session, through_gateway=through_gateway, keys=keys, scopes=scopes,
             session_seconds=session_seconds, domain=domain, timeout=timeout, limits=limits, agree=agree,
         )  # fmt: skip
+        self._finality = finality
+        self._finality_seconds = finality_seconds
         self.permissions = Permissions(self)
         self.sessions = Sessions(self)
+
+    @property
+    def finality(self) -> str:
+        """The tag of the block in which a mint must be before its key is shown."""
+        return self._finality or finality_of(self.facts.chain_id)
 
     async def key(self, key: KeyLike) -> Key:
         """Return one key with its owner."""
@@ -178,7 +192,8 @@ class AsyncClient(Paying):
         to = checksum(owner) if owner else checksum(self._account().address)
         if self._network is not None and self._network.gateway:
             answer = await self._ask_gateway("/v1/keys", {"owner": to}, _GatewayMinted)
-            token_id, transaction = token_from(answer.token_id), answer.transaction
+            token_id, transaction = named_key(answer.token_id), answer.transaction
+            await made_key(self.chain, transaction, token_id, self._timeout)
         else:
             nft = self.chain.contract("PKPNFT")
             helper = self.chain.contract("PKPHelper")
@@ -186,9 +201,8 @@ class AsyncClient(Paying):
             data = helper.encode("mintNextAndTransfer", KEY_TYPE, to, [], [], [], [], False)
             receipt = await self.send_from_account(helper.address, data, cost)
             token_id, transaction = minted_token(receipt, nft), str(receipt["transactionHash"])
-        key = await self.chain.key(token_id)
-        if key.owner != to:
-            raise BadAnswer("the key that was minted belongs to somebody else")
+        key = await fresh_key(self.chain, token_id, to)
+        await at_last(lambda: is_owned(self.chain, token_id, to, self.finality), self._finality_seconds, "the key")
         return Minted(key, transaction)
 
     async def sign_up(self, *, another: str | None = None, user_pubkey: bytes = b"") -> Minted:
@@ -200,16 +214,25 @@ class AsyncClient(Paying):
         session = await self._logged_in()
         _, asked = session.request(requests.MINT, signup.mint_intent(another, user_pubkey))
         answer = await self._ask_gateway("/v1/keys", asked, signup.GatewayKey)
-        key = await signup.verified_key(self.chain, session.methods[0], another, answer)
+        who, chain = session.methods[0], self.chain
+        key = await signup.verified_key(chain, who, another, user_pubkey, answer, self._timeout)
+
+        async def is_final() -> bool:
+            return await signup.is_final(chain, who, another, answer.relay, key.token_id, self.finality)
+
+        await at_last(is_final, self._finality_seconds, "the key")
         return Minted(key, answer.transaction)
 
-    async def transfer(self, key: KeyLike, to: str) -> str:
-        """Give a key to another address, by a transaction of the account; return its hash. Every grant becomes void."""
+    async def transfer(self, key: KeyLike, to: str) -> Change:
+        """Give a key to another address, by a transaction of the account; return its hash when the nodes have seen it.
+
+        Every grant becomes void.
+        """
         account = checksum(self._account().address)
         nft = self.chain.contract("PKPNFT")
         data = nft.encode("safeTransferFrom(address,address,uint256)", account, checksum(to), token_of(key))
         receipt = await self.send_from_account(nft.address, data)
-        return str(receipt["transactionHash"])
+        return await self._spread(str(receipt["transactionHash"]), receipt)
 
 
 class _GatewaySignature(msgspec.Struct):

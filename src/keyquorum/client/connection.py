@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from keyquorum.algebra.curve import Point
 from keyquorum.chain.rpc import Rpc
 from keyquorum.client.choice import NodeBook
-from keyquorum.client.errors import ChainError, Misconfigured, Unavailable
+from keyquorum.client.errors import ChainError, Misconfigured, Timeout, Unavailable
 from keyquorum.client.fanout import Committee, Fanout
 from keyquorum.client.network import ChainView, Facts, Network
 from keyquorum.client.results import Key, NetworkStatus, Node, token_from
@@ -174,3 +174,5 @@ class Connection:
                 return await self._transport.post(gateway.rstrip("/") + path, encode(body), shape)
         except NodeError as error:
             raise as_public(error) from None
+        except TimeoutError:
+            raise Timeout(f"the gateway did not answer within {self._timeout:g} s") from None

@@ -179,10 +179,10 @@ class ChainView:
         found = tuple(Node(node.partyId, node.url.rstrip("/")) for node in nodes)
         return Committee(found, int(threshold), int(epoch))
 
-    async def ask(self, contract: Contract, name: str, *args: Any) -> Any:
-        """Call a view; raise `ChainError`."""
+    async def ask(self, contract: Contract, name: str, *args: Any, block: int | str = "latest") -> Any:
+        """Call a view, at `block`; raise `ChainError`."""
         try:
-            return await contract.read(name, *args)
+            return await contract.read(name, *args, block=block)
         except Reverted:
             raise
         except (RpcError, RpcUnreachable, ValueError) as error:

@@ -15,10 +15,11 @@ from typing import Any
 from keyquorum import intents
 from keyquorum.chain.account import checksum
 from keyquorum.chain.fees import SpendingLimits, TooDear
-from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.chain.rpc import RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, TooExpensive
 from keyquorum.client.logins import Logins
-from keyquorum.client.network import too_expensive
+from keyquorum.client.network import chain_error, too_expensive
+from keyquorum.client.seen import Change, until_seen
 from keyquorum.client.transactions import fill
 
 RECEIPT_SECONDS = 60.0
@@ -94,6 +95,15 @@ class Paying(Logins):
         if told.lower() != name or (receipt is not None and not _is_receipt_of(receipt, name, sender)):
             raise BadAnswer("the chain endpoint answered for another transaction than the one that was signed")
         return receipt
+
+    async def _spread(self, name: str, receipt: Mapping[str, Any] | None = None) -> Change:
+        """Return the change of transaction `name` when the nodes have seen its block; without a receipt the newest."""
+        try:
+            block = await self.chain.rpc.block_number() if receipt is None else from_quantity(receipt["blockNumber"])
+        except (RpcError, RpcUnreachable, KeyError, ValueError) as error:
+            raise chain_error("the block of a transaction", error) from None
+        committee = self._current_committee()
+        return Change(name).spread(await until_seen(committee, self._transport, block), committee)
 
 
 def hash_of(raw: bytes) -> str:

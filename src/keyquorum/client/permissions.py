@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from keyquorum.chain.account import checksum
+from keyquorum.client.checks import executed
 from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import Misconfigured, Refused
 from keyquorum.client.results import Key, token_hex
+from keyquorum.client.seen import Change
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
@@ -93,7 +95,10 @@ class _Sent(msgspec.Struct):
 
 
 class Permissions:
-    """The permissions of keys; every change returns the hash of its transaction once that is mined."""
+    """The permissions of keys; every change returns the hash of its transaction once the chain has executed it.
+
+    What takes away returns when the nodes have seen it: see `Change.settled`.
+    """
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -133,30 +138,30 @@ class Permissions:
 
     async def add(
         self, key: KeyLike, type_number: int, identity: bytes, scopes: Sequence[int], user_pubkey: bytes = b""
-    ) -> str:
+    ) -> Change:
         """Permit a method with scopes: s alone, 32 + s only together with a second method."""
         method = (type_number, identity, user_pubkey)
         return await self._change(key, "addPermittedAuthMethod", method, sorted(set(scopes)))
 
-    async def remove(self, key: KeyLike, type_number: int, identity: bytes) -> str:
+    async def remove(self, key: KeyLike, type_number: int, identity: bytes) -> Change:
         """Withdraw a method with all its scopes, at once."""
-        return await self._change(key, "removePermittedAuthMethod", type_number, identity)
+        return await self._taking(key, "removePermittedAuthMethod", type_number, identity)
 
-    async def add_scope(self, key: KeyLike, type_number: int, identity: bytes, scope: int) -> str:
+    async def add_scope(self, key: KeyLike, type_number: int, identity: bytes, scope: int) -> Change:
         """Give a method one more scope."""
         return await self._change(key, "addPermittedAuthMethodScope", type_number, identity, scope)
 
-    async def remove_scope(self, key: KeyLike, type_number: int, identity: bytes, scope: int) -> str:
+    async def remove_scope(self, key: KeyLike, type_number: int, identity: bytes, scope: int) -> Change:
         """Take a scope away from a method, at once."""
-        return await self._change(key, "removePermittedAuthMethodScope", type_number, identity, scope)
+        return await self._taking(key, "removePermittedAuthMethodScope", type_number, identity, scope)
 
-    async def set_delay(self, key: KeyLike, seconds: int) -> str:
+    async def set_delay(self, key: KeyLike, seconds: int) -> Change:
         """Let loosening changes wait: longer from now on, shorter only after the present delay."""
-        return await self._change(key, "setDelay", seconds)
+        return await self._taking(key, "setDelay", seconds)
 
-    async def cancel(self, key: KeyLike, change_id: int) -> str:
+    async def cancel(self, key: KeyLike, change_id: int) -> Change:
         """Withdraw an announced change."""
-        return await self._change(key, "cancelPendingChange", change_id)
+        return await self._taking(key, "cancelPendingChange", change_id)
 
     # -- making a change ----------------------------------------------------------------------------------------------
 
@@ -164,15 +169,24 @@ class Permissions:
         chain = self._client.chain
         return await chain.ask(chain.contract(CONTRACT), view, *arguments)
 
-    async def _change(self, key: KeyLike, function: str, *arguments: Any) -> str:
+    async def _taking(self, key: KeyLike, function: str, *arguments: Any) -> Change:
+        """Make a change that takes something away: it is done when the nodes know of it."""
+        client = self._client
+        receipt = await self._mined(key, function, *arguments)
+        return await client._spread(str(receipt["transactionHash"]), receipt)
+
+    async def _change(self, key: KeyLike, function: str, *arguments: Any) -> Change:
+        return Change((await self._mined(key, function, *arguments))["transactionHash"])
+
+    async def _mined(self, key: KeyLike, function: str, *arguments: Any) -> Mapping[str, Any]:
+        """Return the receipt of the change, which the chain has executed exactly as it was asked for."""
         client, token = self._client, token_of(key)
         contract = client.chain.contract(CONTRACT)
         call = contract.encode(function, token, *arguments)
         owned = await client.chain.key(token)
         account = client.account
         if account is not None and owned.owner == checksum(account.address):
-            receipt = await client.send_from_account(contract.address, call)
-            return str(receipt["transactionHash"])
+            return await client.send_from_account(contract.address, call)
         return await self._deliver(token, call, await self._owning_key(owned))
 
     async def _owning_key(self, key: Key) -> int:
@@ -189,8 +203,11 @@ class Permissions:
             )
         return int(found)
 
-    async def _deliver(self, token: int, call: bytes, owner: int) -> str:
-        """Let the owning key sign the call, and a gateway or the account pay for it."""
+    async def _deliver(self, token: int, call: bytes, owner: int) -> Mapping[str, Any]:
+        """Let the owning key sign the call, and a gateway or the account pay for it; return the receipt.
+
+        A gateway's word that it is done is compared with the chain.
+        """
         client = self._client
         contract = client.chain.contract(CONTRACT)
         nonce = int(await self._ask("nonces", token))
@@ -204,6 +221,7 @@ class Permissions:
         }
         data = {"types": TYPES, "primaryType": "PermissionCall", "domain": domain, "message": message}
         signature = (await client.sign_typed_data(owner, data)).compact
+        execute = contract.encode("execute", token, call, nonce, deadline, signature)
         if client.has_gateway:
             body = {
                 "key": token_hex(token),
@@ -212,12 +230,11 @@ class Permissions:
                 "deadline": deadline,
                 "signature": "0x" + signature.hex(),
             }
-            return (await client._ask_gateway("/v1/permissions", body, _Sent)).transaction
+            done = (await client._ask_gateway("/v1/permissions", body, _Sent)).transaction
+            return await executed(client.chain, done, contract.address, execute, client._timeout)
         if client.account is None:
             raise Misconfigured("nobody is there to pay", code="no_account", hint="use a gateway, or give an account")
-        data_bytes = contract.encode("execute", token, call, nonce, deadline, signature)
-        receipt = await client.send_from_account(contract.address, data_bytes)
-        return str(receipt["transactionHash"])
+        return await client.send_from_account(contract.address, execute)
 
 
 def _scopes(bitmap: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

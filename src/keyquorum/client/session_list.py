@@ -1,17 +1,20 @@
 """The sessions of a person, as the nodes remember them.
 
 Each node remembers the logins it certified itself, so no node has the whole list: all are asked, and the answers are
-merged by the session's id. What a node says here decides nothing; it is a list to look at, and to revoke from.
+merged by the session's id. What a node says here decides nothing; it is a list to look at, and to revoke from. Whether
+a session is over already is asked of the chain: nobody may call one ended that still works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.revocation import read_revocation
 from keyquorum.client.broadcast import ask_all
 from keyquorum.client.fanout import Committee
 from keyquorum.client.transport import Transport, encode
@@ -90,6 +93,34 @@ def merge(answers: Mapping[int, SessionsAnswer]) -> list[Listed]:
             known.used = max(known.used, one.used)
             known.revoked = known.revoked or one.revoked
     return sorted(found.values(), key=lambda one: (-one.issued_at, one.id))
+
+
+def marks_of(listed: Iterable[SessionInfo]) -> dict[bytes, None]:
+    """Return the marks that end any of these sessions, each once, in order."""
+    return {mark: None for one in listed for mark in _marks(one)}
+
+
+def ended(listed: Iterable[SessionInfo], times: Mapping[bytes, int]) -> tuple[SessionInfo, ...]:
+    """Return the sessions that are sessions, `revoked` by what the contract says: the times of `marks_of`.
+
+    One is over by its own mark, or when everything that it rests on has ended.
+    """
+    found = []
+    for one in listed:
+        if marks := _marks(one):
+            itself, *identities = (times[mark] >= one.issued_at for mark in marks)
+            found.append(replace(one, revoked=itself or all(identities)))
+    return tuple(found)
+
+
+def _marks(one: SessionInfo) -> list[bytes]:
+    """Return a session's own mark and those of its identities; nothing when it names none."""
+    named: list[Mapping[str, object]] = [{"session": one.id}]
+    named += [{"identity": {"type": number, "id": name}} for number, name in one.methods]
+    try:
+        return [read_revocation(intent).mark for intent in named] if one.methods else []
+    except AuthError:
+        return []
 
 
 def to_info(listed: Listed, current: str) -> SessionInfo:

@@ -6,7 +6,7 @@ Ending takes effect on the chain, so the client looks there whether a gateway re
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,10 +15,12 @@ from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import Revocation, read_revocation
 from keyquorum.chain.account import checksum
 from keyquorum.client import session_list
+from keyquorum.client.checks import at_last
 from keyquorum.client.connection import KeyLike, token_of
-from keyquorum.client.errors import BadAnswer
+from keyquorum.client.errors import BadAnswer, Timeout
 from keyquorum.client.results import token_hex
 from keyquorum.client.revocations import RevocationJob
+from keyquorum.client.seen import Change
 from keyquorum.client.session_list import SessionInfo, SessionsAnswer
 
 if TYPE_CHECKING:
@@ -47,17 +49,25 @@ class Sessions:
         else:
             told = await session_list.collect(client._current_committee(), client._transport, asked, client._timeout)
             found = SessionsAnswer(told["sessions"])
-        return tuple(session_list.to_info(one, session.id) for one in found.sessions)
+        listed = [session_list.to_info(one, session.id) for one in found.sessions[: session_list.MAX_LISTED]]
+        return await self._as_the_chain_says(listed)
 
-    async def revoke(self, name: str) -> str:
-        """End one session, by its id; return the hash of the transaction."""
+    async def _as_the_chain_says(self, listed: Sequence[SessionInfo]) -> tuple[SessionInfo, ...]:
+        """Return the list with `revoked` as the chain has it; what names no session is left out."""
+        marks = session_list.marks_of(listed)
+        chain = self._client.chain
+        times = await chain.ask(chain.contract("Sessions"), "revokedBefore", list(marks)) if marks else []
+        return session_list.ended(listed, dict(zip(marks, times, strict=True)))
+
+    async def revoke(self, name: str) -> Change:
+        """End one session, by its id; return the hash of the transaction when the nodes have seen it."""
         session = await self._client._logged_in()
         transaction = await self._revoke({"session": name})
         if name == session.id:
             self._client.forget_session()
         return transaction
 
-    async def revoke_all(self) -> tuple[str, ...]:
+    async def revoke_all(self) -> tuple[Change, ...]:
         """End every session that rests on an identity of the one in use, this one included."""
         session = await self._client._logged_in()
         done = [
@@ -66,17 +76,17 @@ class Sessions:
         self._client.forget_session()
         return tuple(done)
 
-    async def revoke_key(self, key: KeyLike) -> str:
+    async def revoke_key(self, key: KeyLike) -> Change:
         """End every session as far as one key goes, whoever opened it; takes scope 6, or owning the key."""
         client, token = self._client, token_of(key)
         account = client.account
         if account is not None and await client.chain.owner(token) == checksum(account.address):
             contract = client.chain.contract("Sessions")
             receipt = await client.send_from_account(contract.address, contract.encode("revokeSessionsOf", token))
-            return str(receipt["transactionHash"])
+            return await client._spread(str(receipt["transactionHash"]), receipt)
         return await self._revoke({"key": token_hex(token)})
 
-    async def _revoke(self, intent: Mapping[str, Any]) -> str:
+    async def _revoke(self, intent: Mapping[str, Any]) -> Change:
         client = self._client
         what, contract = read_revocation(intent), client.chain.contract("Sessions")
         session, began = await client._logged_in(), int(time.time())
@@ -84,7 +94,7 @@ class Sessions:
         if client.has_gateway:
             transaction = (await client._ask_gateway(PATH, asked, _Revoked)).transaction
             await self._check(what, began)
-            return transaction
+            return await client._spread(transaction)
         job = RevocationJob(
             asked,
             what,
@@ -96,11 +106,18 @@ class Sessions:
         )
         signed = await client._fanout.run(job, client._timeout)
         data = contract.encode("revoke", signed.what, signed.before, signed.signature)
-        return str((await client.send_from_account(contract.address, data))["transactionHash"])
+        receipt = await client.send_from_account(contract.address, data)
+        return await client._spread(str(receipt["transactionHash"]), receipt)
 
     async def _check(self, what: Revocation, began: int) -> None:
         """Raise `BadAnswer` unless the chain knows that everything until about now has ended."""
         chain = self._client.chain
-        (before,) = await chain.ask(chain.contract("Sessions"), "revokedBefore", [what.mark])
-        if before < began - requests.MAX_LIFETIME:
-            raise BadAnswer("the gateway says that it revoked, and the chain does not know of it")
+
+        async def stands() -> bool:
+            (before,) = await chain.ask(chain.contract("Sessions"), "revokedBefore", [what.mark])
+            return bool(before >= began - requests.MAX_LIFETIME)
+
+        try:
+            await at_last(stands, self._client._timeout, "the revocation")
+        except Timeout:
+            raise BadAnswer("the gateway says that it revoked, and the chain does not know of it") from None

@@ -3,7 +3,8 @@
 The relay mints the key to the key's own address with the login's method on it (`PKPHelper.mintForLogins`). A dishonest
 one could answer with a key of its own making that permits the login *and* somebody else. So the client asks the
 contract: `keyFor(relay, type, id, label)` names only keys that were minted for exactly this login, with no other
-method, and have never moved since; whatever else is permitted on such a key, the login itself has allowed.
+method, and have never moved since; whatever else is permitted on such a key, the login itself has allowed. And until
+the mint is final the key may still become another's: the client waits for that before it shows an address.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from eth_hash.auto import keccak
 from keyquorum.auth.method import Proven
 from keyquorum.auth.scopes import Scope
 from keyquorum.chain.account import checksum
+from keyquorum.client.checks import made_key, named_key
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.network import ChainView
-from keyquorum.client.results import Key, token_from
+from keyquorum.client.results import Key
 
 SCOPES = (int(Scope.SIGN_ANYTHING), int(Scope.MANAGE_PERMISSIONS))
 NO_LABEL = bytes(32)
@@ -46,24 +48,39 @@ def mint_intent(another: str | None = None, user_pubkey: bytes = b"") -> dict[st
     return {"another": another} | ({"user_pubkey": "0x" + user_pubkey.hex()} if user_pubkey else {})
 
 
-async def verified_key(chain: ChainView, who: Proven, another: str | None, answer: GatewayKey) -> Key:
+async def verified_key(
+    chain: ChainView, who: Proven, another: str | None, user_pubkey: bytes, answer: GatewayKey, seconds: float
+) -> Key:
     """Return the key that a gateway named; raise `BadAnswer` unless the chain says that it is this login's own.
 
-    When it is new, the login may sign with it and manage it; later its person may have changed that.
+    When it is new, this login is its only method, with the scopes of a sign-up and no others, and the transaction is
+    the one that minted it (an endpoint that lags has `seconds`); later its person may have changed that.
     """
-    token, permissions = token_from(answer.token_id), chain.contract("PKPPermissions")
+    token, permissions = named_key(answer.token_id), chain.contract("PKPPermissions")
     try:
         payer = checksum(answer.relay)
     except ValueError:
         raise BadAnswer("the gateway does not say who paid for the key") from None
-    found, seen = await asyncio.gather(
+    if answer.transaction is not None:
+        await made_key(chain, answer.transaction, token, seconds)
+    found, seen, methods = await asyncio.gather(
         chain.ask(chain.contract("PKPHelper"), "keyFor", payer, who.type, who.id, label_of(another)),
         chain.ask(permissions, "authorisation", token, who.type, who.id),
+        chain.ask(permissions, "getPermittedAuthMethods", token),
     )
     key = chain.key_of(token, seen.pubkey, seen.owner)
     if int(found) != token or key.owner != key.address:
         raise BadAnswer("the gateway's key was not made for this login, or not for it alone")
-    fresh = answer.transaction is not None
-    if not seen.permitted or (fresh and any(not seen.scopes >> scope & 1 for scope in SCOPES)):
-        raise BadAnswer("the gateway's key does not let this login sign and manage it")
+    if not seen.permitted:
+        raise BadAnswer("the gateway's key does not let this login in")
+    if answer.transaction is not None:
+        only = [(one.authMethodType, one.id, one.userPubkey) for one in methods]
+        if seen.scopes != sum(1 << scope for scope in SCOPES) or only != [(who.type, who.id, user_pubkey)]:
+            raise BadAnswer("the gateway's new key permits something else than this login with the usual scopes")
     return key
+
+
+async def is_final(chain: ChainView, who: Proven, another: str | None, relay: str, token: int, block: str) -> bool:
+    """Say whether the login has the key at `block` already."""
+    arguments = (checksum(relay), who.type, who.id, label_of(another))
+    return int(await chain.ask(chain.contract("PKPHelper"), "keyFor", *arguments, block=block)) == token

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from keyquorum.chain.fees import SpendingLimits
 from keyquorum.client import session as sessions
-from keyquorum.client.async_client import DEFAULT_LIMITS, AsyncClient
+from keyquorum.client.async_client import DEFAULT_LIMITS, FINALITY_SECONDS, AsyncClient
 from keyquorum.client.connection import KeyLike
 from keyquorum.client.network import Facts, Network
 from keyquorum.client.paying import Agree
@@ -70,6 +70,8 @@ class Client:
         timeout: float = 30.0,
         limits: SpendingLimits = DEFAULT_LIMITS,
         agree: Agree | None = None,
+        finality: str | None = None,
+        finality_seconds: float = FINALITY_SECONDS,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="keyquorum-client", daemon=True)
@@ -86,6 +88,8 @@ class Client:
             timeout=timeout,
             limits=limits,
             agree=agree,
+            finality=finality,
+            finality_seconds=finality_seconds,
         )
         self.permissions = SyncPermissions(self)
         self.sessions = SyncSessions(self)

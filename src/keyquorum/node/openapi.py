@@ -126,6 +126,7 @@ def _network_schemas() -> Schema:
                 "epoch": _NUMBER,
                 "threshold": _NUMBER,
                 "party": _PARTY,
+                "block": _NUMBER,
                 "nodes": {"type": "array", "items": node},
                 "network_key": {"oneOf": [_HEX, {"type": "null"}]},
                 "methods": {"type": "array", "items": _TEXT},

@@ -64,6 +64,7 @@ class Status:
             "epoch": membership.epoch,
             "threshold": membership.threshold,
             "party": self.me,
+            "block": (await self.view.head()).newest,
             "nodes": nodes,
             "network_key": "0x" + key.to_bytes().hex() if key else None,
             "methods": sorted(methods()),
