@@ -296,6 +296,20 @@ async def test_every_nodes_receipt_is_returned_and_whose_is_missing(
         assert (status, bool(answer["error"]["code"])) == (400, True)
 
 
+async def test_commitments_are_counted_for_each_client_before_a_node_is_asked(
+    person: AsyncClient, config: GatewayConfig, network: FakeNetwork, http: aiohttp.ClientSession
+) -> None:
+    statement = sessions.new_statement(
+        person.facts.id, SessionPrivateKey.generate(), ("*",), (1,),
+        expires=int(time.time()) + 600, block=await person._recent_block(),
+    )  # fmt: skip
+    async with Server(msgspec.structs.replace(config, commitments_per_client=2)) as server:
+        bodies = [Commitment.to_token("discord", f"{k}" * 30, statement).to_json() for k in range(3)]
+        answers = [await post(http, server.url + "/v1/commitments", body) for body in bodies]
+    assert [status for status, _ in answers] == [200, 200, 429]
+    assert answers[2][1]["error"]["code"] == "too_many_commitments"
+
+
 async def test_what_a_delegate_may_do_goes_through_the_gateway_with_its_links(person: AsyncClient, key: Key) -> None:
     session = person.session
     assert session is not None

@@ -21,8 +21,18 @@ from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.chain.account import address_of
 from keyquorum.node.chain_view import Membership
-from keyquorum.node.commitments import HOUR, Commitments
-from keyquorum.node.login_store import LoginStore
+from keyquorum.node.commitments import (
+    ALLOWANCE,
+    GATEWAYS_ALLOWANCE,
+    HOUR,
+    IN_ALL,
+    IN_ALL_SECONDS,
+    PER_CLIENT,
+    PER_GATEWAY,
+    RESERVE,
+    Commitments,
+)
+from keyquorum.node.login_store import COMMITMENTS, KEEP_SECONDS, LoginStore
 from keyquorum.node.problem import ApiError
 from keyquorum.node.quotas import client_address
 
@@ -42,9 +52,11 @@ def commitment(token: str, **changes: Any) -> Commitment:
 
 class View:
     network = NETWORK
-    recent = True
+    recent: bool | None = True
 
     async def is_recent_block(self, block_hash: bytes) -> bool:
+        if self.recent is None:
+            raise AssertionError("asked")
         return self.recent
 
 
@@ -61,7 +73,7 @@ class Desk:
     def __init__(self, store: LoginStore, **options: Any) -> None:
         self.view, self.clock, self.store = View(), Clock(), store
         parts: Any = (3, self.view, store, ACCOUNT, {"discord"})
-        self.service = Commitments(*parts, clock=self.clock, **options)
+        self.service = Commitments(*parts, clock=self.clock, ticks=self.clock, **options)
         self.service.membership = Membership(5, 3, {})
 
     async def ask(self, token: str = "token", **changes: Any) -> Receipt:
@@ -191,7 +203,11 @@ async def test_one_address_has_a_quota_and_gateways_answer_for_their_clients(sto
         await desk.ask(f"a{k}")
     with pytest.raises(ApiError) as caught:
         await desk.ask("a2")
-    assert (caught.value.status, caught.value.code) == (429, "too_many_commitments")
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "too_many_commitments", HOUR / 2)
+    desk.view.recent = None  # nothing is looked up for who has no quota
+    with pytest.raises(ApiError):
+        await desk.ask("a2")
+    desk.view.recent = True
     client_address.set("10.0.0.2")
     await desk.ask("b")
     client_address.set("10.0.0.9")
@@ -200,6 +216,38 @@ async def test_one_address_has_a_quota_and_gateways_answer_for_their_clients(sto
     client_address.set("10.0.0.1")
     desk.clock.now += HOUR
     await desk.ask("a3", expires=NOW + 7200)
+
+
+async def charged(desk: Desk, client: str, times: int) -> int:
+    """How many of so many commitments of a client are let through."""
+    done = 0
+    for _ in range(times):
+        try:
+            desk.service._charge(client)
+            done += 1
+        except ApiError as error:
+            assert error.code == "too_many_commitments"
+    return done
+
+
+async def test_a_gateway_has_a_larger_quota_of_its_own(store: LoginStore) -> None:
+    desk = Desk(store, gateways=["10.0.0.9"])
+    assert await charged(desk, "10.0.0.9", 2 * PER_GATEWAY) == PER_GATEWAY
+    assert await charged(desk, "10.0.0.1", 2 * PER_CLIENT) == PER_CLIENT
+
+
+async def test_no_number_of_strangers_turns_these_logins_off(store: LoginStore) -> None:
+    desk = Desk(store, gateways=["10.0.0.9"])
+    used = sum([await charged(desk, f"stranger {number}", PER_CLIENT) for number in range(200)])
+    assert used < IN_ALL * (1 - RESERVE) + 200 * ALLOWANCE + PER_CLIENT
+    assert await charged(desk, "somebody", 10) == ALLOWANCE
+    assert await charged(desk, "10.0.0.9", 2 * GATEWAYS_ALLOWANCE) == GATEWAYS_ALLOWANCE
+
+
+def test_all_rows_that_can_be_written_while_one_is_kept_fit_by_far() -> None:
+    most = IN_ALL + IN_ALL / IN_ALL_SECONDS * KEEP_SECONDS
+    assert most == 937_500
+    assert most < COMMITMENTS / 2
 
 
 async def test_a_full_table_refuses_new_tokens_and_still_knows_the_old(desk: Desk) -> None:

@@ -274,6 +274,7 @@ class LocalNetwork:
             mints_per_client=MINTS_PER_HOUR,
             mints_per_method=MINTS_PER_HOUR,
             calls_per_key=MINTS_PER_HOUR,
+            commitments_per_client=MINTS_PER_HOUR,
             failed_logins=MINTS_PER_HOUR,
             first_block=deployment.block,
             login=self._login.for_gateway(self._ports.gateway),

@@ -101,7 +101,7 @@ def _posts(gateway: Gateway) -> list[web.RouteDef]:
         web.post("/v1/sessions", _posting(gateway.open_session)),
         web.post("/v1/sessions/list", _posting(gateway.list_sessions)),
         web.post("/v1/revocations", _posting_for(gateway.revoke)),
-        web.post("/v1/commitments", _posting(gateway.commit)),
+        web.post("/v1/commitments", _posting_for(gateway.commit)),
         web.post("/v1/keys", _posting_for(gateway.mint)),
         web.post("/v1/permissions", _posting_for(gateway.change_permissions)),
     ]

@@ -32,6 +32,7 @@ relayer_key_file = {relayer_key_file}  # pays for keys, changes of permissions, 
 mints_per_owner = {mints_per_owner}    # an hour, for each address or login that receives keys
 mints_per_client = {mints_per_client}  # an hour, for each network address that asks
 mints_per_method = {mints_per_method}  # an hour, for all logins of one type together
+commitments_per_client = {commitments_per_client}  # Discord logins an hour, for each network address
 calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
 requests_per_second = {requests_per_second}  # of one network address
 failed_logins = {failed_logins}           # in ten minutes, of one network address
@@ -90,6 +91,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mints_per_owner: Positive = 20
     mints_per_client: Positive = 100
     mints_per_method: Positive = 10_000
+    commitments_per_client: Positive = 60
     calls_per_key: Positive = 60
     requests_per_second: Positive = 200
     failed_logins: Positive = 100

@@ -76,6 +76,7 @@ class Gateway(Connection):
             Quota("too_many_calls", "requests", CALLS_PER_CLIENT * calls),
             Quota("too_many_calls", "changes of permissions", calls),
         )
+        self._commitments = Quota("too_many_commitments", "logins with such tokens", config.commitments_per_client)
         self._revocations = Quota("too_many_calls", "revocations", CALLS_PER_CLIENT * calls, calls)
 
     async def close(self) -> None:
@@ -157,10 +158,14 @@ class Gateway(Connection):
         arguments = (signed.what, signed.before, signed.signature)
         return signed.to_json() | {"transaction": await self._writer.send("Sessions", "revoke", *arguments)}
 
-    async def commit(self, body: bytes) -> dict[str, Any]:
-        """Answer `POST /v1/commitments`: every node's receipt; the client checks them before it shows a token."""
+    async def commit(self, body: bytes, client: str) -> dict[str, Any]:
+        """Answer `POST /v1/commitments` for `client`, the network address that asks: every node's receipt.
+
+        The client checks them before it shows a token.
+        """
         commitment = Commitment.from_json(loads(body, MAX_BODY))
-        commitment.statement.check(self.facts.id, int(time.time()), lambda _: True)
+        commitment.statement.check_terms(self.facts.id, int(time.time()))
+        self._commitments.take(client)
         return await commitments.collect(self._current_committee(), self._transport, commitment, self._timeout)
 
     # -- keys ---------------------------------------------------------------------------------------------------------

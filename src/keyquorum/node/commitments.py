@@ -7,13 +7,16 @@ together with the receipts; a node that sees it now comes too late to get enough
 needed and what they say is `keyquorum.auth.commitment`'s business; here is the promise: *one binding per token*, on the
 disk before the receipt leaves, and for longer than tokens live.
 
-Strangers can ask for receipts for hashes of nothing, so rows are bounded, and each address has a quota.
+Strangers can ask for receipts for hashes of nothing, and a full table would end such logins for a month. So each
+address has a quota, each gateway a larger one, and all together get far fewer rows than the table holds: 30,000 a day
+and 7,500 at once, 937,500 in the 31 days that rows are kept, of 2,000,000. The last half of what there is at a time
+goes out in small portions only, so that many strangers, too, leave something to everybody.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -24,10 +27,16 @@ from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.login_store import Full, LoginStore, OtherBinding
 from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError
 from keyquorum.node.quotas import client_address
+from keyquorum.serving.buckets import Buckets
 
 HOUR = 3600.0
-PER_CLIENT = 120
-CLIENTS = 10_000
+PER_CLIENT, PER_GATEWAY = 120, 1200
+# Of everybody together: what there is at once, and in how many seconds it comes back.
+IN_ALL, IN_ALL_SECONDS = 7500, 6 * HOUR
+RESERVE = 0.5
+# What one client, or gateway, gets in an hour of the last part.
+ALLOWANCE, GATEWAYS_ALLOWANCE = 6, 600
+EVERYBODY = "everybody"
 
 Answer = dict[str, Any]
 
@@ -45,10 +54,12 @@ class Commitments:
         gateways: Collection[str] = (),
         per_client: int = PER_CLIENT,
         clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         """`account` is the 32-byte key of the node's account; `configured` the methods that have settings here.
 
-        `gateways` are network addresses that limit their clients themselves.
+        `gateways` are network addresses that limit their clients themselves; `per_client` counts an hour. `clock` is
+        the time, `ticks` what quotas go by.
         """
         self._me = me
         self._view = view
@@ -56,9 +67,11 @@ class Commitments:
         self._account = account
         self._configured = frozenset(configured)
         self._gateways = frozenset(gateways)
-        self._per_client = per_client
         self._clock = clock
-        self._asked: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._in_all = Buckets(IN_ALL, IN_ALL_SECONDS, ticks)
+        # Of clients and of gateways: what each has in an hour, and what of the last part.
+        self._of_clients = Buckets(per_client, HOUR, ticks), Buckets(ALLOWANCE, HOUR, ticks)
+        self._of_gateways = Buckets(PER_GATEWAY, HOUR, ticks), Buckets(GATEWAYS_ALLOWANCE, HOUR, ticks)
         self.membership: Membership | None = None
 
     async def commit(self, body: bytes, max_body: int) -> Answer:
@@ -70,24 +83,26 @@ class Commitments:
         if method(commitment.method).settings_type is not None and commitment.method not in self._configured:
             raise ApiError(UNAVAILABLE, "not_configured", "this node does not accept this method", "log in another way")
         now = int(self._clock())
+        commitment.statement.check_terms(self._view.network, now)
+        self._charge(client_address.get())
         recent = await self._view.is_recent_block(bytes.fromhex(commitment.statement.block[2:]))
         commitment.statement.check(self._view.network, now, lambda _: recent)
-        self._charge(client_address.get(), now)
         await self._bind(commitment, now)
         receipt = Receipt.sign(commitment, membership.epoch, self._me, now, self._account)
         return {"receipt": receipt.to_json()}
 
-    def _charge(self, client: str, now: float) -> None:
-        if client in self._gateways:
-            return
-        since, count = self._asked.pop(client, (now, 0))
-        if now - since >= HOUR or now < since:
-            since, count = now, 0
-        self._asked[client] = since, count + 1
-        while len(self._asked) > CLIENTS:
-            self._asked.popitem(last=False)
-        if count >= self._per_client:
-            raise ApiError(TOO_MANY, "too_many_commitments", "too many logins from this address", "wait an hour")
+    def _charge(self, client: str) -> None:
+        """Count one commitment for `client`, for everybody, and, when little is left, for the client's part of that."""
+        quota, allowance = self._of_gateways if client in self._gateways else self._of_clients
+        counted = [(quota, client), (self._in_all, EVERYBODY)]
+        if self._in_all.level(EVERYBODY) < RESERVE * self._in_all.capacity:
+            counted.append((allowance, client))
+        if wait := math.ceil(max(buckets.wait(name) for buckets, name in counted)):
+            whose = "from this network address" if quota.wait(client) else "at this node"
+            hint = f"wait {wait} s before asking again, or log in another way"
+            raise ApiError(TOO_MANY, "too_many_commitments", f"too many logins {whose}", hint, retry_after=wait)
+        for buckets, name in counted:
+            buckets.take(name)
 
     async def _bind(self, commitment: Commitment, now: int) -> None:
         try:
