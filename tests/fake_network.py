@@ -23,9 +23,10 @@ from keyquorum import intents
 from keyquorum.algebra.curve import generator_times
 from keyquorum.algebra.field import Q, to_bytes
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth import delegation
+from keyquorum.auth import delegation, login_request
 from keyquorum.auth import request as requests
 from keyquorum.auth.commitment import Commitment, Receipt
+from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.method import Context, Proven, prove
 from keyquorum.auth.revocation import read_revocation
 from keyquorum.auth.statement import Statement
@@ -112,11 +113,12 @@ class FakeNode:
     async def _session(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         self._note(request, body)
-        statement = Statement.from_json(body["statement"])
-        proven = [await prove(body["method"], body["proof"], statement, Context(int(time.time())))]
+        login = login_request.verify(body["request"], self.network.id, int(time.time()))
+        statement = login.statement
+        proven = [await prove(login.method, login.proof, statement, Context(int(time.time())))]
         old = None
-        if "certificate" in body:
-            old = self._certificate(body)
+        if login.certificate is not None:
+            old = self._certificate(login.certificate)
             proven = certificates.step_up(old, statement, proven[0])
         if self.mode == "wrong_certificate":
             statement = Statement(**{**_fields(statement), "expires": statement.expires - 1})
@@ -169,12 +171,12 @@ class FakeNode:
         )
         return await self._answer({"receipt": receipt.to_json(), "share": {}})
 
-    def _certificate(self, body: dict[str, Any]) -> certificates.Certificate:
-        return certificates.verify(body["certificate"], self.network.id, self.network.network_key, int(time.time()))
+    def _certificate(self, token: str) -> certificates.Certificate:
+        return certificates.verify(token, self.network.id, self.network.network_key, int(time.time()))
 
     def _read(self, body: dict[str, Any], kind: str) -> tuple[certificates.Certificate, requests.Request]:
         now = int(time.time())
-        held = delegation.follow(self._certificate(body), body.get("delegations", ()), now)
+        held = delegation.follow(self._certificate(body["certificate"]), body.get("delegations", ()), now)
         return held, requests.verify(body["request"], held, self.network.id, now, kind=kind)
 
     def _note(self, request: web.Request, body: dict[str, Any]) -> None:
@@ -184,7 +186,7 @@ class FakeNode:
         self.connections.add(transport.get_extra_info("peername")[1])
 
     def _share(self, body: dict[str, Any], secret: int, digest: bytes, payload: bytes) -> dict[str, Any]:
-        signers, attempt = body["run"]["signers"], body["run"]["attempt"]
+        attempt, signers = run_of(body)
         rand = _stream(digest, payload, signers, attempt)
         k, phi = next(rand), next(rand)
         R = generator_times(k)
@@ -346,13 +348,14 @@ class FakeNetwork:
     @property
     def attempts(self) -> list[tuple[int, tuple[int, ...]]]:
         """Every (attempt, signers) that reached a node, once."""
-        found = Counter(
-            (call["run"]["attempt"], tuple(call["run"]["signers"]))
-            for node in self.nodes.values()
-            for call in node.calls
-            if "run" in call
-        )
+        found = Counter(run_of(call) for node in self.nodes.values() for call in node.calls if "run" in call)
         return sorted(found)
+
+
+def run_of(body: dict[str, Any]) -> tuple[int, tuple[int, ...]]:
+    """The number and the signers of the run that a body chooses, unverified."""
+    runs = json.loads(from_base64url(body["request"].split(".")[1], "it"))["runs"]
+    return body["run"], tuple(runs[body["run"]])
 
 
 def _fields(statement: Statement) -> dict[str, Any]:

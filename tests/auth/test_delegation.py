@@ -45,6 +45,7 @@ def test_a_delegate_signs_requests_and_the_session_key_no_longer_counts(
 ) -> None:
     found = follow(held, [make(world.session, lent(world, held.id))], world.now)
     what = {"network": world.network, "request_id": "r" * 16, "expires": world.now + 30, "key": KEY, "intent": {}}
+    what["runs"] = [(1, 2, 3)]
     assert request.verify(request.make(ROBOT, **what), found, world.network, world.now).key == KEY
     for signer in (world.session, THIEF):
         with refused("bad_signature"):

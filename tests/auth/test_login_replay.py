@@ -112,7 +112,13 @@ def test_a_captured_certificate_is_worth_nothing_without_the_session_key(
     world: Any, refused: Callable[..., Any]
 ) -> None:
     token = request.make(
-        THIEF, network=world.network, request_id="r" * 16, expires=world.now + 60, key=KEY, intent={"kind": "x"}
+        THIEF,
+        network=world.network,
+        request_id="r" * 16,
+        expires=world.now + 60,
+        key=KEY,
+        intent={"kind": "x"},
+        runs=[(1, 2, 3)],
     )
     with refused("bad_signature"):
         request.verify(token, world.certificate(), world.network, world.now)
@@ -120,7 +126,13 @@ def test_a_captured_certificate_is_worth_nothing_without_the_session_key(
 
 def test_a_captured_request_runs_out(world: Any, refused: Callable[..., Any]) -> None:
     token = request.make(
-        world.session, network=world.network, request_id="r" * 16, expires=world.now + 60, key=KEY, intent={"a": 1}
+        world.session,
+        network=world.network,
+        request_id="r" * 16,
+        expires=world.now + 60,
+        key=KEY,
+        intent={"a": 1},
+        runs=[(1, 2, 3)],
     )
     certificate = world.certificate()
     first = request.verify(token, certificate, world.network, world.now)

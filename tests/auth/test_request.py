@@ -21,13 +21,14 @@ from keyquorum.auth.statement import CLOCK_SKEW
 
 KEY = "0x" + "ab" * 32
 ID = "request-0000_0001"
+RUNS = ((1, 2, 3), (2, 3, 4))
 INTENT = {"kind": "evm-message", "message": "héllo"}
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def make(world: Any, session: SessionPrivateKey | None = None, **change: Any) -> str:
     fields = {"network": world.network, "request_id": ID, "expires": world.now + 60, "key": KEY, "intent": INTENT}
-    return request.make(session or world.session, **(fields | change))
+    return request.make(session or world.session, **(fields | {"runs": RUNS} | change))
 
 
 def raw(world: Any, claims: dict[str, Any], algorithm: str = "ES256", kind: str = request.TYPE) -> str:
@@ -50,6 +51,7 @@ def test_what_was_asked_is_read_back(world: Any) -> None:
     token = make(world)
     found = verify(world, token)
     assert (found.id, found.expires, found.kind, found.key, found.intent) == (ID, world.now + 60, "sign", KEY, INTENT)
+    assert found.runs == RUNS
     assert claims_of(world) == {
         "network": world.network,
         "id": ID,
@@ -57,21 +59,37 @@ def test_what_was_asked_is_read_back(world: Any) -> None:
         "kind": "sign",
         "key": KEY,
         "intent": INTENT,
+        "runs": [[1, 2, 3], [2, 3, 4]],
     }
     assert json.loads(from_base64url(token.split(".")[0], "it")) == {"alg": "ES256", "typ": "keyquorum-request+jws"}
 
 
 def test_the_digest_tells_payloads_apart_and_repeats_together(world: Any) -> None:
-    same = {verify(world, make(world)).payload_digest for _ in range(2)}
+    """Signed again, later and with other runs, it is the same request; with anything else it is another."""
+    same = {
+        verify(world, make(world, **change)).payload_digest
+        for change in ({}, {"expires": world.now + 59}, {"runs": [(1, 2, 4)]}, {"runs": [(1, 2, 3)] * 8})
+    }
     others = {
         verify(world, make(world, **change)).payload_digest
         for change in (
             {"intent": INTENT | {"message": "hello"}},
-            {"expires": world.now + 59},
+            {"request_id": ID + "2"},
             {"key": "0x" + "ac" * 32},
         )
     }
-    assert len(same) == 1 and len(same | others) == 4
+    revocation = make(world, kind="revoke", key=KEY)
+    others.add(verify(world, revocation, kind="revoke").payload_digest)
+    assert len(same) == 1 and len(same | others) == 5
+
+
+def test_the_digest_is_of_what_is_said_and_not_of_how_it_is_spelt(world: Any) -> None:
+    claims = claims_of(world)
+    spelt = json.dumps(dict(reversed(claims.items())), indent=1).encode()
+    header = to_base64url(jws.canonical({"alg": "ES256", "typ": request.TYPE}))
+    signing_input = f"{header}.{to_base64url(spelt)}".encode()
+    token = jws.assemble(signing_input, world.session.sign(signing_input))
+    assert verify(world, token) == verify(world, make(world))
 
 
 def test_the_twin_of_a_signature_is_the_same_request(world: Any) -> None:
@@ -184,6 +202,19 @@ def test_a_cached_certificate_is_checked_for_its_time_at_every_use(world: Any, r
         ({"intent": []}, "wrong_type"),
         ({"intent": None}, "wrong_type"),
         ({"run": {"signers": [1, 2, 3]}}, "unknown_field"),
+        ({"runs": []}, "bad_runs"),
+        ({"runs": [[]]}, "bad_value"),
+        ({"runs": [[1, 2, 3]] * 9}, "bad_value"),
+        ({"runs": [list(range(1, 102))]}, "bad_value"),
+        ({"runs": [[1, 1, 2]]}, "bad_runs"),
+        ({"runs": [[1, 2, 3], [3, 2, 4]]}, "bad_runs"),
+        ({"runs": [[0, 1, 2]]}, "bad_value"),
+        ({"runs": [[1, 2, 65536]]}, "bad_value"),
+        ({"runs": [[1, True, 3]]}, "bad_value"),
+        ({"runs": [[1, "2", 3]]}, "bad_value"),
+        ({"runs": [1, 2, 3]}, "bad_value"),
+        ({"runs": {"0": [1, 2, 3]}}, "bad_value"),
+        ({"runs": None}, "bad_value"),
     ],
 )
 def test_claims_of_any_other_form_are_refused_though_the_session_signed_them(
@@ -193,7 +224,7 @@ def test_claims_of_any_other_form_are_refused_though_the_session_signed_them(
         verify(world, raw(world, claims_of(world) | change))
 
 
-@pytest.mark.parametrize("name", ["network", "id", "exp", "kind", "key", "intent"])
+@pytest.mark.parametrize("name", ["network", "id", "exp", "kind", "key", "intent", "runs"])
 def test_a_request_that_lacks_a_claim_is_refused(world: Any, name: str, refused: Callable[..., Any]) -> None:
     with refused("missing_field", 400):
         verify(world, raw(world, {k: v for k, v in claims_of(world).items() if k != name}))
@@ -222,14 +253,25 @@ def test_a_certificate_of_another_session_does_not_carry_the_request(world: Any,
 @pytest.mark.parametrize("kind", ["mint", "revoke", "sessions"])
 def test_a_request_is_good_for_its_kind_only(world: Any, kind: str, refused: Callable[..., Any]) -> None:
     token = request.make(world.session, network=world.network, request_id="r" * 16, expires=world.now + 30, key="*",
-                          intent={}, kind=kind)  # fmt: skip
+                          intent={}, kind=kind, runs=RUNS if kind == "revoke" else ())  # fmt: skip
     found = request.verify(token, world.certificate(), world.network, world.now, kind=kind)
     assert (found.kind, found.key) == (kind, "*")
-    for other in {"sign", "mint", "revoke", "sessions"} - {kind}:
+    for other in {"sign", "mint", "revoke", "sessions", "login"} - {kind}:
         with refused("bad_kind", 400):
             request.verify(token, world.certificate(), world.network, world.now, kind=other)
 
 
 def test_only_a_request_to_sign_must_name_a_key(world: Any, refused: Callable[..., Any]) -> None:
     with refused("bad_key", 400):
-        request.make(world.session, network=world.network, request_id="r" * 16, expires=1, key="*", intent={})
+        request.make(
+            world.session, network=world.network, request_id="r" * 16, expires=1, key="*", intent={}, runs=RUNS
+        )
+
+
+@pytest.mark.parametrize("kind", ["mint", "sessions"])
+def test_what_makes_no_run_names_none(world: Any, kind: str, refused: Callable[..., Any]) -> None:
+    with refused("bad_runs", 400):
+        make(world, kind=kind, key="*")
+    for makes_one in ("sign", "revoke", "login"):
+        with refused("bad_runs", 400):
+            make(world, kind=makes_one, runs=(), key=KEY if makes_one == "sign" else "*")

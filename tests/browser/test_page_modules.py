@@ -32,6 +32,7 @@ from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.siwe_message import from_time
 from keyquorum.auth.statement import Statement
 from keyquorum.chain.contracts import interface
+from keyquorum.client import runs
 from soft_passkey import Algorithm, SoftPasskey, make_key
 
 JS = Path(keyquorum.web.__file__).parent / "js"
@@ -206,6 +207,19 @@ def test_what_a_session_key_of_the_page_signs_is_what_nodes_verify(ask: Ask, ses
         session.public.check(parsed.signing_input, parsed.signature)
         assert parsed.claims == claims and parsed.payload == jws.canonical(claims)
         assert ask("jws", "claimsOf", [[token]]) == [claims]
+
+
+def test_the_page_spreads_runs_as_the_client_does(ask: Ask) -> None:
+    sizes = [(1, 1), (4, 3), (5, 4), (7, 4), (7, 5), (10, 7), (13, 9), (20, 14), (2, 3)]
+    found = ask("runs", "pattern", [[n, t] for n, t in sizes])
+    assert [tuple(map(tuple, sets)) for sets in found] == [runs._pattern(n, t, 8) for n, t in sizes]
+    spread = ask("runs", "spread", [[[4, 2, 3, 1], 3, []], [[4, 2, 3, 1], 3, [2]], [[1, 2], 3, []]])
+    assert spread[0] == [[2, 3, 4], [1, 2, 4], [1, 3, 4], [1, 2, 3]] * 2
+    assert spread[1][0] == [1, 3, 4] and len({tuple(signers) for signers in spread[1]}) == 4
+    assert spread[2] == []
+    assert ask("runs", "turned", [[[1, 2, 3], 1]]) == [[2, 3, 1]]
+    (order,) = ask("runs", "shuffled", [[list(range(50))]])
+    assert sorted(order) == list(range(50)) != order
 
 
 def secret(session: SessionPrivateKey) -> dict[str, Any]:

@@ -333,6 +333,6 @@ async def test_a_revocation_reaches_up_to_a_second_ago(client: AsyncClient, key:
     session = client.session
     assert session is not None
     for kind, seconds in (("revoke", 59), ("sign", 55)):
-        _, body = session.request(kind, {"key": "0x" + "11" * 32}, "0x" + "11" * 32)
+        body = session.ask(kind, {"key": "0x" + "11" * 32}, "0x" + "11" * 32).sign([(1, 2, 3)])
         claims = json.loads(from_base64url(body["request"].split(".")[1], "it"))
         assert abs(claims["exp"] - time.time() - seconds) < 3

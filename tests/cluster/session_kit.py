@@ -17,7 +17,7 @@ from cluster import Cluster
 from keyquorum import intents
 from keyquorum.algebra.rng import SystemRng
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth import delegation, siwe
+from keyquorum.auth import delegation, login_request, siwe
 from keyquorum.auth import request as requests
 from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.session_key import SessionKey, SessionPrivateKey
@@ -69,19 +69,26 @@ class Opened:
         return replace(self, key=held, links=(*self.links, delegation.make(self.key, lent)), statement=statement)
 
     def body(self, kind: str, intent: dict[str, Any], key: str = "*", *, run: bool = True, **request: Any) -> Any:
-        """The body of a signed request."""
+        """The body of a signed request; `run`: for a path that makes one."""
         options = {"request_id": secrets.token_urlsafe(24), "expires": int(time.time()) + 55} | request
+        options = {"runs": [] if kind in requests.RUNLESS else [SIGNERS]} | options
         token = requests.make(self.key, network=self.network, key=key, intent=intent, kind=kind, **options)
         body: dict[str, Any] = {"certificate": self.token, "request": token}
         if self.links:
             body["delegations"] = list(self.links)
-        return body | ({"run": {"signers": list(SIGNERS), "attempt": 0}} if run else {})
+        return body | ({"run": 0} if run else {})
 
 
 async def ask(cluster: Cluster, path: str, body: Any, *parties: int) -> Answers:
     """Ask nodes (those of the run, or `parties`) at once."""
-    asked = parties or tuple(body["run"]["signers"])
+    asked = parties or signers_of(body)
     return list(await asyncio.gather(*(cluster.post(party, path, body) for party in asked)))
+
+
+def signers_of(body: Any) -> tuple[int, ...]:
+    """Who is asked by a body: the signers of the run that it chooses."""
+    claims = json.loads(from_base64url(body["request"].split(".")[1], "it"))
+    return tuple(claims["runs"][body["run"]])
 
 
 def codes(answers: Answers) -> list[str]:
@@ -106,9 +113,20 @@ def prove(account: LocalAccount, statement: Statement, issued_at: int | None = N
     return {"message": text, "signature": "0x" + bytes(account.sign_message(encode_defunct(text=text)).signature).hex()}
 
 
-def login_body(statement: Statement, proof: Any, old: Opened | None = None, signers: tuple[int, ...] = SIGNERS) -> Any:
-    body = {"statement": statement.to_json(), "method": "siwe", "proof": proof}
-    return body | ({"certificate": old.token} if old else {}) | {"run": {"signers": list(signers), "attempt": 0}}
+def login_body(
+    key: SessionPrivateKey,
+    statement: Statement,
+    proof: Any,
+    old: Opened | None = None,
+    signers: tuple[int, ...] = SIGNERS,
+    method: str = "siwe",
+) -> Any:
+    """A login, signed by `key`, whether or not that is the one of the statement."""
+    token = login_request.make(
+        key, statement, method, proof, expires=int(time.time()) + 55, runs=[signers],
+        certificate=old.token if old else None,
+    )  # fmt: skip
+    return {"request": token, "run": 0}
 
 
 async def open_session(
@@ -126,7 +144,7 @@ async def open_session(
         kept = ("keys", "scopes", "expires", "uses")
         changes = {name: getattr(old.statement, name) for name in kept} | changes
     statement = await new_statement(cluster, key.public, **changes)
-    body = login_body(statement, prove(account, statement, issued_at), old, signers)
+    body = login_body(key, statement, prove(account, statement, issued_at), old, signers)
     answers = await ask(cluster, "/v1/sessions", body)
     assert [status for status, _ in answers] == [200] * len(answers), answers
     return Opened(cluster.network.id, await certificate_of(cluster, answers), key, statement)
@@ -152,13 +170,16 @@ async def sign_with(
     cluster: Cluster, session: Opened, token_id: int, text: str = "hello", *parties: int, **request: Any
 ) -> Answers:
     """Ask the nodes of a run (or each of `parties` alone, whether or not it is one of them) to sign a message."""
-    body = session.body("sign", intents.message_intent(text), f"0x{token_id:064x}", **request)
+    intent, token = intents.message_intent(text), f"0x{token_id:064x}"
     if not parties:
-        return await ask(cluster, "/v1/sign", body)
+        return await ask(cluster, "/v1/sign", session.body("sign", intent, token, **request))
+    runs = [
+        sorted([party, *(j for j in sorted(cluster.nodes) if j != party)][: cluster.threshold]) for party in parties
+    ]
+    body = session.body("sign", intent, token, runs=runs, **request)
     answers: Answers = []
-    for party in parties:
-        signers = [party, *(j for j in sorted(cluster.nodes) if j != party)][: cluster.threshold]
-        answers += await ask(cluster, "/v1/sign", body | {"run": {"signers": sorted(signers), "attempt": 0}}, party)
+    for number, party in enumerate(parties):
+        answers += await ask(cluster, "/v1/sign", body | {"run": number}, party)
     return answers
 
 

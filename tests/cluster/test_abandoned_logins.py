@@ -23,7 +23,7 @@ async def test_logins_of_fresh_wallets_at_one_node_take_no_place_from_others(
     for _ in range(3 * PLACES):
         held = new_key()
         statement = await new_statement(cluster, held.public)
-        bodies.append(login_body(statement, prove(Account.create(), statement)))
+        bodies.append(login_body(held, statement, prove(Account.create(), statement)))
     callers = [asyncio.create_task(cluster.post(1, "/v1/sessions", body)) for body in bodies]
     waiting = set(callers)
     while len(waiting) > PLACES // SHARE:

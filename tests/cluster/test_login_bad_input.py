@@ -7,13 +7,14 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from eth_account import Account
-from session_kit import SIGNERS, Opened, new_key, new_statement, open_session, runs_of
+from session_kit import SIGNERS, Opened, login_body, new_key, new_statement, open_session, runs_of
 
 from cluster import Cluster
 from keyquorum.auth import jws
@@ -22,7 +23,7 @@ from keyquorum.auth.commitment import Commitment
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")
 
 PATHS = ("/v1/sessions", "/v1/sessions/list", "/v1/revocations", "/v1/commitments")
-RUN = {"signers": list(SIGNERS), "attempt": 0}
+RUN = 0
 FORMLESS: dict[str, bytes] = {
     "nothing": b"",
     "no JSON": b"hello",
@@ -96,7 +97,7 @@ async def test_signed_requests_for_what_may_not_be_are_refused(
 ) -> None:
     claims = {
         "network": session.network, "id": secrets.token_urlsafe(24), "exp": int(time.time()) + 50, "kind": "revoke",
-        "key": "*", "intent": {"session": session.id},
+        "key": "*", "intent": {"session": session.id}, "runs": [list(SIGNERS)],
     }  # fmt: skip
     changes: dict[str, dict[str, Any]] = {
         "another network": {"network": "eip155:31337:0x0000000000000000000000000000000000000001"},
@@ -107,6 +108,15 @@ async def test_signed_requests_for_what_may_not_be_are_refused(
         "a key that is none": {"key": "0x12"},
         "an unknown claim": {"admin": True},
         "an intent that is none": {"intent": []},
+        "no runs": {"runs": []},
+        "no list of runs": {"runs": {"0": [1, 2, 3]}},
+        "a run of nobody": {"runs": [[]]},
+        "a run of half a node": {"runs": [[1, 2, 3.5]]},
+        "too many runs": {"runs": [list(SIGNERS)] * 9},
+        "a run of a thousand": {"runs": [list(range(1, 1001))]},
+        "signers twice": {"runs": [[1, 1, 2]]},
+        "signers in disorder": {"runs": [[3, 2, 1]]},
+        "a run without this node": {"runs": [[2, 3, 4]]},
         "nobody's session": {"intent": {"session": "00" * 32}},
         "a key nobody knows": {"intent": {"key": "0x" + "12" * 32}},
         "an identity of somebody": {"intent": {"identity": {"type": 1, "id": "0x" + "12" * 20}}},
@@ -148,8 +158,47 @@ async def test_broken_certificates_and_delegations_are_refused(
     for name, token in {"cut": session.token[:-9], "other": good["request"], "number": 5, "none": None}.items():
         await refused(http, url, name, json=good | {"certificate": token})
         statement = await new_statement(cluster, session.key.public)
-        step = {"statement": statement.to_json(), "method": "siwe", "proof": {}, "run": RUN, "certificate": token}
+        step = login_body(session.key, statement, {}, replace(session, token=str(token)))
         await refused(http, cluster.urls[0] + "/v1/sessions", name, json=step)
+
+
+async def test_signed_logins_for_what_may_not_be_are_refused(
+    cluster: Cluster, http: aiohttp.ClientSession, session: Opened
+) -> None:
+    key = new_key()
+    statement = await new_statement(cluster, key.public)
+    intent = {"statement": statement.to_json(), "method": "siwe", "proof": {"message": "", "signature": "0x"}}
+    claims = {
+        "network": session.network, "id": statement.challenge, "exp": int(time.time()) + 50, "kind": "login",
+        "key": "*", "intent": intent, "runs": [list(SIGNERS)],
+    }  # fmt: skip
+    changes: dict[str, dict[str, Any]] = {
+        "an empty proof": {},
+        "an id of one's own": {"id": secrets.token_urlsafe(24)},
+        "another kind": {"kind": "sign", "key": "0x" + "11" * 32},
+        "a key": {"key": "0x" + "11" * 32},
+        "no runs": {"runs": []},
+        "another network": {"network": "eip155:31337:0x0000000000000000000000000000000000000001"},
+        "expired": {"exp": int(time.time()) - 1000},
+        "no statement": {"intent": {name: value for name, value in intent.items() if name != "statement"}},
+        "a statement that is none": {"intent": intent | {"statement": {}}},
+        "a statement elsewhere": {"intent": intent | {"statement": statement.to_json() | {"network": "eip155:1:0x"}}},
+        "somebody's session key": {"intent": intent | {"statement": statement.to_json() | {"session": {}}}},
+        "text for a proof": {"intent": intent | {"proof": "x"}},
+        "magic": {"intent": intent | {"method": "magic"}},
+        "no certificate": {"intent": intent | {"certificate": "a.b.c"}},
+        "a number for a certificate": {"intent": intent | {"certificate": 5}},
+        "more": {"intent": intent | {"admin": True}},
+        "an intent that is none": {"intent": []},
+    }
+    for name, change in changes.items():
+        signing_input = jws.make_input("ES256", "keyquorum-request+jws", claims | change)
+        token = jws.assemble(signing_input, key.sign(signing_input))
+        await refused(http, cluster.urls[0] + "/v1/sessions", name, json={"request": token, "run": RUN})
+    signing_input = jws.make_input("ES256", "keyquorum-request+jws", claims)
+    stranger = jws.assemble(signing_input, new_key().sign(signing_input))
+    code = await refused(http, cluster.urls[0] + "/v1/sessions", "a stranger", json={"request": stranger, "run": RUN})
+    assert code == "bad_signature"
 
 
 async def test_commitments_of_another_form_are_refused(cluster: Cluster, http: aiohttp.ClientSession) -> None:

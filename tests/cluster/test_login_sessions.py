@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -85,19 +86,19 @@ async def test_stepping_up_widens_nothing(cluster: Cluster, change: dict[str, An
         change = {"expires": first.statement.expires + 1}
     wanted = {"keys": ("0x" + "11" * 32,), "scopes": (2,), "expires": first.statement.expires} | change
     statement = await new_statement(cluster, first.key.public, **wanted)
-    body = login_body(statement, prove(Account.create(), statement), first)
+    body = login_body(first.key, statement, prove(Account.create(), statement), first)
     assert codes(await ask(cluster, "/v1/sessions", body)) == ["wider"] * 3
 
 
 async def test_stepping_up_needs_the_same_session_key_and_a_live_session(cluster: Cluster) -> None:
     user = Account.create()
-    first = await open_session(cluster, user)
-    statement = await new_statement(cluster, new_key().public)
-    body = login_body(statement, prove(user, statement), first)
+    first, other = await open_session(cluster, user), new_key()
+    statement = await new_statement(cluster, other.public)
+    body = login_body(other, statement, prove(user, statement), first)
     assert codes(await ask(cluster, "/v1/sessions", body)) == ["wrong_session"] * 3
     await revoke(cluster, first, {"session": first.id})
     statement = await new_statement(cluster, first.key.public)
-    body = login_body(statement, prove(user, statement), first)
+    body = login_body(first.key, statement, prove(user, statement), first)
     assert codes(await ask(cluster, "/v1/sessions", body)) == ["session_revoked"] * 3
 
 
@@ -295,11 +296,19 @@ async def test_signatures_are_counted_and_repeats_are_not(cluster: Cluster, fres
 
 async def test_the_same_request_again_is_one_use(cluster: Cluster, fresh: Any) -> None:
     session = await open_session(cluster, cluster.user, uses=2)
-    body = session.body("sign", intents.message_intent("once"), f"0x{fresh.token_id:064x}")
+    intent, token, name = intents.message_intent("once"), f"0x{fresh.token_id:064x}", secrets.token_urlsafe(24)
+    body = session.body("sign", intent, token, runs=[SIGNERS, SIGNERS], request_id=name)
     answers = [await ask(cluster, "/v1/sign", body) for _ in range(4)]
     assert answers[0] == answers[3]
-    retry = body | {"run": {"signers": list(SIGNERS), "attempt": 1}}
-    assert codes(await ask(cluster, "/v1/sign", retry)) == OK
+    assert codes(await ask(cluster, "/v1/sign", body | {"run": 1})) == OK
+    # Signed again, later and with other signers, it is the same request still.
+    again = session.body(
+        "sign", intent, token, runs=[(1, 2, 4), SIGNERS], request_id=name, expires=int(time.time()) + 58
+    )
+    assert codes(await ask(cluster, "/v1/sign", again)) == OK
+    assert codes(await ask(cluster, "/v1/sign", again | {"run": 1})) == OK
+    other = session.body("sign", intents.message_intent("twice"), token, request_id=name)
+    assert codes(await ask(cluster, "/v1/sign", other)) == ["request_id_used"] * 3
     assert codes(await sign_with(cluster, session, fresh.token_id)) == OK
     assert codes(await sign_with(cluster, session, fresh.token_id)) == ["used_up"] * 3
 

@@ -35,6 +35,7 @@ from keyquorum import intents
 from keyquorum.auth import request as requests
 from keyquorum.auth.commitment import Commitment, Receipt, receipts_needed
 from keyquorum.auth.discord import DISCORD_TYPE, DiscordSettings
+from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.node.auth_settings import origins
 from keyquorum.node.login_store import OtherBinding
@@ -63,8 +64,8 @@ class World:
         answers = await ask(self.cluster, "/v1/commitments", commitment.to_json(), *(parties or ALL))
         return [answer.get("receipt") for _, answer in answers]
 
-    async def reveal(self, statement: Statement, proof: Any, *parties: int, method: str = "discord") -> list[str]:
-        body = login_body(statement, proof) | {"method": method}
+    async def reveal(self, key: SessionPrivateKey, statement: Statement, proof: Any, *parties: int) -> list[str]:
+        body = login_body(key, statement, proof, method="discord")
         return codes(await ask(self.cluster, "/v1/sessions", body, *parties))
 
 
@@ -93,9 +94,9 @@ def no_lockout(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(node.sessions._quotas, "check_login", lambda claim: None)
 
 
-async def stolen_statements(cluster: Cluster, seen: Statement) -> dict[str, Statement]:
+async def stolen_statements(cluster: Cluster, seen: Statement, thief: SessionPrivateKey) -> dict[str, Statement]:
     """What a thief would rather have had the user sign."""
-    mine = new_key().public
+    mine = thief.public
     return {
         "another session key": replace(seen, session=mine),
         "another key and a fresh nonce": replace(seen, session=mine, nonce=secrets.token_hex(16)),
@@ -111,19 +112,20 @@ async def stolen_statements(cluster: Cluster, seen: Statement) -> dict[str, Stat
 
 
 async def test_a_wallets_login_is_worth_nothing_for_another_statement(cluster: Cluster) -> None:
-    user = Account.create()
-    seen = await new_statement(cluster, new_key().public, scopes=(2,), keys=("0x" + "11" * 32,))
+    user, own, thief = Account.create(), new_key(), new_key()
+    seen = await new_statement(cluster, own.public, scopes=(2,), keys=("0x" + "11" * 32,))
     proof = prove(user, seen)
     runs, tried = runs_of(cluster), 0
-    for name, statement in (await stolen_statements(cluster, seen)).items():
-        for answer in await ask(cluster, "/v1/sessions", login_body(statement, proof)):
+    for name, statement in ({"as it is": seen} | await stolen_statements(cluster, seen, thief)).items():
+        expected = "wrong_challenge" if statement.session == thief.public else "bad_signature"
+        for answer in await ask(cluster, "/v1/sessions", login_body(thief, statement, proof)):
             tried += 1
-            assert codes([answer])[0] in ("wrong_challenge", "wrong_expiry"), name
-    assert tried == 21
+            assert codes([answer]) == [expected], name
+    assert tried == 24
     assert runs_of(cluster) == runs
     await cluster.quiet()
     # Racing ahead did not spoil the user's own login either.
-    assert codes(await ask(cluster, "/v1/sessions", login_body(seen, proof))) == [""] * 3
+    assert codes(await ask(cluster, "/v1/sessions", login_body(own, seen, proof))) == [""] * 3
     assert runs_of(cluster) == runs + 3
 
 
@@ -139,8 +141,12 @@ async def test_a_captured_certificate_request_or_step_is_worth_nothing(cluster: 
         == ["bad_signature"] * 3
     )
     statement = await new_statement(cluster, thief.public, expires=session.statement.expires)
-    stepped = login_body(statement, prove(Account.create(), statement), session)
+    stepped = login_body(thief, statement, prove(Account.create(), statement), session)
     assert codes(await ask(cluster, "/v1/sessions", stepped)) == ["wrong_session"] * 3
+    # In the session's name: its certificate and its public key are all that the thief has.
+    statement = await new_statement(cluster, session.key.public, expires=session.statement.expires)
+    stepped = login_body(thief, statement, prove(Account.create(), statement), session)
+    assert codes(await ask(cluster, "/v1/sessions", stepped)) == ["bad_signature"] * 3
 
 
 async def test_a_captured_request_does_what_it_says_and_nothing_else(cluster: Cluster, key: Any) -> None:
@@ -149,7 +155,7 @@ async def test_a_captured_request_does_what_it_says_and_nothing_else(cluster: Cl
     assert codes(await ask(cluster, "/v1/sign", body)) == [""] * 3
     claims = {
         "request_id": "another-id-of-mine", "expires": int(time.time()) + 50, "key": f"0x{key.token_id:064x}",
-        "intent": intents.message_intent("pay me"), "network": session.network,
+        "intent": intents.message_intent("pay me"), "network": session.network, "runs": [SIGNERS],
     }  # fmt: skip
     forged = requests.make(new_key(), **claims)
     assert codes(await ask(cluster, "/v1/sign", body | {"request": forged})) == ["bad_signature"] * 3
@@ -166,7 +172,7 @@ async def test_a_discord_account_logs_in_everywhere_as_the_same_concealed_identi
         statement = await new_statement(cluster, owner.public)
         token = world.token()
         receipts = await world.commit(Commitment.to_token("discord", token, statement))
-        body = login_body(statement, {"token": token, "receipts": receipts}) | {"method": "discord"}
+        body = login_body(owner, statement, {"token": token, "receipts": receipts}, method="discord")
         answers = await ask(cluster, "/v1/sessions", body)
         assert codes(answers) == [""] * 3
         session = Opened(cluster.network.id, await certificate_of(cluster, answers), owner, statement)
@@ -185,34 +191,35 @@ async def test_a_discord_account_logs_in_everywhere_as_the_same_concealed_identi
 
 
 async def test_a_node_that_saw_a_token_cannot_log_in_with_it(world: World) -> None:
-    cluster = world.cluster
-    seen = await new_statement(cluster, new_key().public, scopes=(2,), keys=("0x" + "11" * 32,))
+    cluster, own, thief = world.cluster, new_key(), new_key()
+    seen = await new_statement(cluster, own.public, scopes=(2,), keys=("0x" + "11" * 32,))
     token = world.token()
     receipts = await world.commit(Commitment.to_token("discord", token, seen))
     assert len(receipts) == receipts_needed(4, 3) == 4
     proof = {"token": token, "receipts": receipts}
     asked = len(world.discord.asked)
     tried = 0
-    for name, statement in (await stolen_statements(cluster, seen)).items():
+    for name, statement in (await stolen_statements(cluster, seen, thief)).items():
         commitment = Commitment.to_token("discord", token, statement)
         # With the receipts as they are, with receipts of its own, and with what the honest nodes would give it.
         assert await world.commit(commitment, *HONEST) == [None] * 3, name
         node = cluster.nodes[THIEF]
         mine = Receipt.sign(commitment, 1, THIEF, int(time.time()), node.commitments._account)
-        own = [Receipt(j, mine.issued_at, mine.signature).to_json() for j in ALL]
-        for each in (receipts, [mine.to_json()], [mine.to_json(), *receipts], own):
+        forged = [Receipt(j, mine.issued_at, mine.signature).to_json() for j in ALL]
+        for each in (receipts, [mine.to_json()], [mine.to_json(), *receipts], forged):
             tried += 1
-            refused = await world.reveal(statement, {"token": token, "receipts": each}, *SIGNERS)
-            assert set(refused) <= {"bad_receipt", "too_few_receipts"}, (name, refused)
+            refused = await world.reveal(thief, statement, {"token": token, "receipts": each}, *SIGNERS)
+            expected = {"bad_receipt", "too_few_receipts"} if statement.session == thief.public else {"bad_signature"}
+            assert set(refused) <= expected, (name, refused)
     assert tried == 28
     # Nobody asked the provider for any of it, and the user's own login still works.
     assert len(world.discord.asked) == asked
-    assert await world.reveal(seen, proof, *SIGNERS) == [""] * 3
+    assert await world.reveal(own, seen, proof, *SIGNERS) == [""] * 3
 
 
 async def test_a_node_that_races_ahead_of_the_commitment_gets_only_a_spoilt_token(world: World) -> None:
-    cluster = world.cluster
-    seen = await new_statement(cluster, new_key().public)
+    cluster, own = world.cluster, new_key()
+    seen = await new_statement(cluster, own.public)
     token = world.token()
     honest = Commitment.to_token("discord", token, seen)
     # Before the token is shown the thief knows its digest, and can only bind it to nonsense.
@@ -221,20 +228,20 @@ async def test_a_node_that_races_ahead_of_the_commitment_gets_only_a_spoilt_toke
     assert [receipt is None for receipt in receipts] == [True, False, False, False]
     given = [receipt for receipt in receipts if receipt]
     # A client shows nothing with so few. Even if it did, nobody would log in.
-    assert await world.reveal(seen, {"token": token, "receipts": given}, *SIGNERS) == ["too_few_receipts"] * 3
+    assert await world.reveal(own, seen, {"token": token, "receipts": given}, *SIGNERS) == ["too_few_receipts"] * 3
     statement = await new_statement(cluster, new_key().public)
     stolen = Commitment.to_token("discord", token, statement)
     assert await world.commit(stolen, *ALL) == [None] * 4
 
 
 async def test_receipts_of_old_are_not_taken(world: World) -> None:
-    cluster = world.cluster
-    statement = await new_statement(cluster, new_key().public)
+    cluster, own = world.cluster, new_key()
+    statement = await new_statement(cluster, own.public)
     token = world.token()
     commitment = Commitment.to_token("discord", token, statement)
     past = int(time.time()) - 3600
     old = [Receipt.sign(commitment, 1, j, past, cluster.nodes[j].commitments._account).to_json() for j in sorted(ALL)]
-    assert await world.reveal(statement, {"token": token, "receipts": old}, *SIGNERS) == ["login_too_old"] * 3
+    assert await world.reveal(own, statement, {"token": token, "receipts": old}, *SIGNERS) == ["login_too_old"] * 3
 
 
 async def test_a_receipt_survives_the_nodes_restart(world: World) -> None:
@@ -254,15 +261,15 @@ async def test_a_receipt_survives_the_nodes_restart(world: World) -> None:
 
 
 async def test_a_provider_that_is_down_is_named_and_other_logins_do_not_notice(world: World) -> None:
-    cluster = world.cluster
-    statement = await new_statement(cluster, new_key().public)
+    cluster, own = world.cluster, new_key()
+    statement = await new_statement(cluster, own.public)
     token = world.token()
     receipts = await world.commit(Commitment.to_token("discord", token, statement))
     proof = {"token": token, "receipts": receipts}
     world.discord.status = 502
     try:
         for _ in range(5):
-            answers = await ask(cluster, "/v1/sessions", login_body(statement, proof) | {"method": "discord"})
+            answers = await ask(cluster, "/v1/sessions", login_body(own, statement, proof, method="discord"))
             assert codes(answers) == ["provider_unavailable"] * 3
             for status, answer in answers:
                 assert status == 503
@@ -274,8 +281,9 @@ async def test_a_provider_that_is_down_is_named_and_other_logins_do_not_notice(w
 
 
 async def test_a_method_without_settings_is_off_and_says_so(cluster: Cluster) -> None:
-    statement = await new_statement(cluster, new_key().public)
+    own = new_key()
+    statement = await new_statement(cluster, own.public)
     for method in ("oidc", "email", "sms", "passkey"):
-        body = login_body(statement, {}) | {"method": method}
+        body = login_body(own, statement, {}, method=method)
         for status, answer in await ask(cluster, "/v1/sessions", body):
             assert (status, answer["error"]["code"]) == (503, "not_configured"), (method, answer)

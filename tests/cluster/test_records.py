@@ -14,6 +14,7 @@ import pytest
 
 from cluster import Cluster
 from keyquorum import intents
+from keyquorum.auth import jws
 from keyquorum.auth import request as requests
 from keyquorum.node.app import Node
 from keyquorum.node.identity_secret import PART
@@ -48,9 +49,9 @@ async def test_a_login_a_signature_and_a_refusal_each_leave_their_line(cluster: 
         "request": requests.make(
             session.key, network=cluster.network.id, request_id=secrets.token_urlsafe(18),
             expires=int(time.time()) + 50,
-            key=token_id(key), intent={"kind": "raw-digest", "digest": "0x" + "11" * 32},
+            key=token_id(key), intent={"kind": "raw-digest", "digest": "0x" + "11" * 32}, runs=[(1, 2, 3)],
         ),
-        "run": {"signers": [1, 2, 3], "attempt": 0},
+        "run": 0,
     }  # fmt: skip
     status, refusal = await cluster.post(1, "/v1/sign", body)
     assert status == 403
@@ -87,19 +88,21 @@ async def test_no_token_proof_share_or_certificate_is_ever_written_down(cluster:
         request = requests.make(
             session.key, network=cluster.network.id, request_id=secrets.token_urlsafe(18),
             expires=int(time.time()) + 50,
-            key=token_id(key), intent=intents.message_intent("what the canary sings"),
+            key=token_id(key), intent=intents.message_intent("what the canary sings"), runs=[(1, 2, 3)],
         )  # fmt: skip
         seen |= {"certificate": session.certificate, "request": request}
-    body = {"certificate": session.certificate, "request": request, "run": {"signers": [1, 2, 3], "attempt": 0}}
+    body = {"certificate": session.certificate, "request": request, "run": 0}
     answers = await asyncio.gather(*(cluster.post(party, "/v1/sign", body) for party in (1, 2, 3)))
     for party, (status, answer) in enumerate(answers, 1):
         assert status == 200
         seen |= {f"share {party} {name}": answer["share"][name][2:] for name in ("w", "u")}
-    planted = {"certificate": CANARY, "request": CANARY, "run": {"signers": [1, 2, 3], "attempt": 0}}
+    planted = {"certificate": CANARY, "request": CANARY, "run": 0}
     statement = {"network": CANARY}
+    claims = {"intent": {"statement": statement, "method": CANARY, "proof": {"id_token": CANARY}}}
+    hostile = jws.assemble(jws.make_input("ES256", requests.TYPE, claims), bytes(64))
     for changed in (
         planted, body | {"certificate": f"{CANARY}.{CANARY}.{CANARY}"}, body | {"request": CANARY}, {CANARY: CANARY},
-        {"statement": statement, "method": CANARY, "proof": {"id_token": CANARY}, "run": body["run"]},
+        {"request": hostile, "run": 0},
     ):  # fmt: skip
         for path in ("/v1/sign", "/v1/sessions", "/v1/revocations", f"/v1/sign?token={CANARY}", f"/v1/{CANARY}"):
             await post_anything(cluster, path, changed)
@@ -129,7 +132,7 @@ async def test_a_session_over_its_quota_costs_a_node_no_more_than_a_look(cluster
     """Before the request's own signature is looked at: it is not even a request here."""
     async with cluster.client() as client:
         session = await client.login()
-    body = {"certificate": session.certificate, "request": "a.b.c", "run": {"signers": [1, 2, 3], "attempt": 0}}
+    body = {"certificate": session.certificate, "request": "a.b.c", "run": 0}
     assert (await cluster.post(1, "/v1/sign", body))[0] in (400, 401)
     certificate = await cluster.nodes[1].signing._access.certificate(session.certificate, int(time.time()))
     cluster.nodes[1].signing._quotas._runs["session"].take(certificate.counted[0][0], 1e9)

@@ -28,7 +28,7 @@ async def login(cluster: Cluster, address: bytes, signature: bytes = b"\xab" * 6
     key = new_key()
     statement = await new_statement(cluster, key.public)
     text = siwe.build_message(statement, address, "localhost", statement.expires - 3000)
-    return login_body(statement, {"message": text, "signature": "0x" + signature.hex()})
+    return login_body(key, statement, {"message": text, "signature": "0x" + signature.hex()})
 
 
 @pytest.mark.parametrize("what", NEVER)
@@ -83,7 +83,7 @@ async def test_a_login_that_cannot_be_is_refused_before_the_chain_is_asked(
         ({"expires": 4_000_000_000}, "session_too_long"),
     ):
         statement = await new_statement(cluster, key.public, **changes)
-        bodies.append((login_body(statement, {"message": "", "signature": "0x"}), code))
+        bodies.append((login_body(key, statement, {"message": "", "signature": "0x"}), code))
     for body, code in bodies:
         assert codes([await cluster.post(1, "/v1/sessions", body)]) == [code]
 

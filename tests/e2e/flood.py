@@ -36,10 +36,10 @@ class Tenant:
         """A request that a node answers; `changes` are what is wrong with it."""
         claims = {
             "network": self.network, "request_id": secrets.token_urlsafe(18), "expires": int(time.time()) + 50,
-            "key": self.token, "intent": intents.message_intent("flood"),
+            "key": self.token, "intent": intents.message_intent("flood"), "runs": [(1, 2, 3)],
         }  # fmt: skip
         made = requests.make(SessionPrivateKey(self.secret), **claims | changes)  # type: ignore[arg-type]
-        return {"certificate": self.certificate, "request": made, "run": {"signers": [1, 2, 3], "attempt": 0}}
+        return {"certificate": self.certificate, "request": made, "run": 0}
 
 
 @dataclass
@@ -111,9 +111,9 @@ def invalid(attacker: Tenant, victim: str) -> list[Callable[[], Any]]:
         lambda: good(network="eip155:1:0x0000000000000000000000000000000000000001"),
         lambda: good(intent={"kind": "raw-digest", "digest": "0x" + "11" * 32}),
         lambda: good(intent={"kind": "evm-transaction", "transaction": "0x02c0"}),
-        lambda: good() | {"run": {"signers": [1, 2], "attempt": 0}},
-        lambda: good() | {"run": {"signers": [1, 2, 9], "attempt": 0}},
-        lambda: good() | {"run": {"signers": [1, 2, 3], "attempt": 8}},
+        lambda: good(runs=[(1, 2)]),
+        lambda: good(runs=[(1, 2, 9)]),
+        lambda: good() | {"run": 1},
     ]
 
 

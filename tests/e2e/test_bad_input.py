@@ -18,17 +18,31 @@ from live import Live, check_message
 from keyquorum import intents
 from keyquorum.auth import jws
 from keyquorum.auth.encoding import from_base64url
+from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.client import Network
 from keyquorum.client.results import Key, token_hex
 from keyquorum.client.session import Session
 
-RUN = {"signers": [1, 2, 3], "attempt": 0}
+RUN = 0
 STATEMENT = {
     "network": "eip155:1:0x0000000000000000000000000000000000000001",
-    "session": {"crv": "P-256", "kty": "EC", "x": "A" * 43, "y": "A" * 43},
+    "session": SessionPrivateKey(5).public.to_jwk(),
     "keys": ["*"], "scopes": [1], "expires": 2**39, "nonce": "00" * 16, "block": "0x" + "00" * 32, "uses": 1,
 }  # fmt: skip
 LOGIN = {"statement": STATEMENT, "method": "siwe", "proof": {"message": "", "signature": "0x"}}
+
+
+def login(**change: Any) -> bytes:
+    """A login that its session key signed."""
+    claims = {
+        "network": STATEMENT["network"], "id": "r" * 20, "exp": int(time.time()) + 50, "kind": "login", "key": "*",
+        "intent": LOGIN | change, "runs": [[1, 2, 3]],
+    }  # fmt: skip
+    signing_input = jws.make_input("ES256", "keyquorum-request+jws", claims)
+    token = jws.assemble(signing_input, SessionPrivateKey(5).sign(signing_input))
+    return json.dumps({"request": token}).encode()
+
+
 FORMLESS: dict[str, bytes] = {
     "nothing": b"",
     "no JSON": b"hello",
@@ -51,11 +65,12 @@ FORMLESS: dict[str, bytes] = {
     "a long token": b'{"certificate": "' + b"a" * 900_000 + b'", "request": "b"}',
     "more than a body may have": b" " * ((1 << 20) + 1),
     "dots for tokens": json.dumps({"certificate": "..", "request": "....", "run": RUN}).encode(),
-    "a login to another network": json.dumps(LOGIN).encode(),
-    "an unknown login": json.dumps(LOGIN | {"method": "magic"}).encode(),
-    "a scope that is none": json.dumps(LOGIN | {"statement": STATEMENT | {"scopes": [99]}}).encode(),
-    "a session key that is none": json.dumps(LOGIN | {"statement": STATEMENT | {"session": {}}}).encode(),
-    "text for a proof": json.dumps(LOGIN | {"proof": "x"}).encode(),
+    "a login that nobody signed": json.dumps(LOGIN).encode(),
+    "a login to another network": login(),
+    "an unknown login": login(method="magic"),
+    "a scope that is none": login(statement=STATEMENT | {"scopes": [99]}),
+    "a session key that is none": login(statement=STATEMENT | {"session": {}}),
+    "text for a proof": login(proof="x"),
     "an address that is none": b'{"owner": "0x12"}',
     "the zero address": b'{"owner": "0x' + b"00" * 20 + b'"}',
 }
@@ -70,6 +85,11 @@ CLAIMS: dict[str, Change] = {
     "a key that is none": lambda c: c | {"key": "0x12"},
     "an unknown key": lambda c: c | {"key": "0x" + "12" * 32},
     "an unknown claim": lambda c: c | {"admin": True},
+    "no runs": lambda c: c | {"runs": []},
+    "runs that are none": lambda c: c | {"runs": [[1, 2, "3"]]},
+    "signers twice": lambda c: c | {"runs": [[1, 2, 2]]},
+    "signers in disorder": lambda c: c | {"runs": [[3, 2, 1]]},
+    "too many runs": lambda c: c | {"runs": [[1, 2, 3]] * 9},
     "no intent": lambda c: c | {"intent": {}},
     "an unknown intent": lambda c: c | {"intent": {"kind": "magic"}},
     "two messages": lambda c: c | {"intent": {"kind": "evm-message", "message": "a", "bytes": "0x00"}},
@@ -131,7 +151,7 @@ async def test_bodies_without_form_are_refused(live: Live) -> None:
 def make_request(session: Session, network: Network, key: Key, change: Change) -> str:
     claims = {
         "network": network.id, "id": secrets.token_urlsafe(24), "exp": int(time.time()) + 50, "kind": "sign",
-        "key": token_hex(key.token_id), "intent": intents.message_intent("hello"),
+        "key": token_hex(key.token_id), "intent": intents.message_intent("hello"), "runs": [[1, 2, 3]],
     }  # fmt: skip
     signing_input = jws.make_input("ES256", "keyquorum-request+jws", change(claims))
     return jws.assemble(signing_input, session.key.sign(signing_input))
@@ -190,16 +210,14 @@ async def test_broken_and_foreign_tokens_are_refused(live: Live, key: Key) -> No
     for name, token in certificates.items():
         for status, answer in await ask_to_sign(live, token, good):
             assert_refused(name, status, answer)
-    runs: list[Any] = [
-        None, {}, {"signers": [1, 2], "attempt": 0}, {"signers": [1, 2, 2], "attempt": 0},
-        {"signers": [3, 2, 1], "attempt": 0}, {"signers": [1, 3, 4], "attempt": 0},
-        {"signers": [1, 2, 9], "attempt": 0},
-        {"signers": RUN["signers"], "attempt": 8}, {"signers": RUN["signers"], "attempt": -1},
-        {"signers": RUN["signers"], "attempt": 0.0}, {"signers": [1, 2, 3], "attempt": 10**30}, RUN | {"extra": 1},
-    ]  # fmt: skip
+    runs: list[Any] = [None, {}, [1, 2, 3], {"signers": [1, 2, 3], "attempt": 0}, 1, -1, 0.0, "0", True, 10**30]
     for run in runs:
         body = {"certificate": certificate, "request": good, "run": run}
         assert_refused(str(run), *await live.ask("POST", live.network.nodes[2] + "/v1/sign", json=body))
+    for signers in ([1, 2], [1, 2, 3, 4], [1, 3, 4], [1, 2, 9]):
+        request = make_request(session, network, key, lambda c, signers=signers: c | {"runs": [signers]})
+        body = {"certificate": certificate, "request": request, "run": 0}
+        assert_refused(str(signers), *await live.ask("POST", live.network.nodes[2] + "/v1/sign", json=body))
 
 
 def make_own_certificate(session: Session) -> str:

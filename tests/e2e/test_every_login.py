@@ -17,6 +17,7 @@ from eth_account.messages import encode_defunct
 from every_way import EveryWay, Way
 from live import Live
 
+from keyquorum.auth import login_request
 from keyquorum.auth.commitment import Commitment
 from keyquorum.auth.encoding import from_hex
 from keyquorum.auth.session_key import SessionPrivateKey
@@ -170,19 +171,23 @@ class Thief:
     async def try_all(self, way: Way, statement: Statement, proof: Any) -> None:
         thief = SessionPrivateKey.generate()
         for _, forged in forgeries(statement, thief):
-            await self.forward(way, forged, proof)
+            await self.forward(thief, way, forged, proof)
             if way.method == "discord":
-                await self.forward(way, forged, proof | {"receipts": await self.commit(proof["token"], forged)})
+                receipts = await self.commit(proof["token"], forged)
+                await self.forward(thief, way, forged, proof | {"receipts": receipts})
         for other in {"siwe", "wallet-key", "passkey", "oidc", "discord", "email", "sms"} - {way.method}:
-            await self.forward(way, statement, proof, method=other)
+            await self.forward(thief, way, statement, proof, method=other)
 
-    async def forward(self, way: Way, statement: Statement, proof: Any, method: str | None = None) -> None:
+    async def forward(
+        self, thief: SessionPrivateKey, way: Way, statement: Statement, proof: Any, method: str | None = None
+    ) -> None:
         parties = sorted(self.live.network.nodes)
-        body = {"statement": statement.to_json(), "method": method or way.method, "proof": proof}
+        runs = [sorted([party, *[j for j in parties if j != party][:2]]) for party in parties]
+        expires = int(time.time()) + 50
+        request = login_request.make(thief, statement, method or way.method, proof, expires=expires, runs=runs)
         asked = [
-            self.live.ask("POST", url + "/v1/sessions", json=body | {"run": {"signers": signers, "attempt": 0}})
+            self.live.ask("POST", url + "/v1/sessions", json={"request": request, "run": parties.index(party)})
             for party, url in self.live.network.nodes.items()
-            for signers in [sorted([party, *[j for j in parties if j != party][:2]])]
         ]
         for status, answer in await asyncio.gather(*asked):
             self.attempts[way.name] += 1

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import combinations
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -95,22 +96,30 @@ class Hand:
             f"Nonce: {challenge}", f"Issued At: {stamp(issued)}", f"Expiration Time: {stamp(expires)}",
         ])  # fmt: skip
         signature = self.wallet.sign_message(encode_defunct(text=message)).signature.to_0x_hex()
-        body = {"statement": statement, "method": "siwe", "proof": {"message": message, "signature": signature}}
-        self.certificate: str = call(self.gateway + "/v1/sessions", body)["certificate"]
+        proof = {"message": message, "signature": signature}
+        intent = {"statement": statement, "method": "siwe", "proof": proof}
+        request = self.request("login", challenge, "*", intent)
+        self.certificate: str = call(self.gateway + "/v1/sessions", {"request": request})["certificate"]
         return self.certificate
 
-    def sign(self, token_id: str, intent: dict[str, Any]) -> Any:
+    def request(self, kind: str, name: str, key: str, intent: dict[str, Any]) -> str:
+        """Sign a request; any sets of `threshold` nodes may serve it, at most eight."""
+        status = call(self.gateway + "/v1/network")
+        parties = sorted(node["party"] for node in status["nodes"])
+        runs = list(map(list, combinations(parties, status["threshold"])))[:8]
         payload = {
-            "network": self.network["network"], "id": secrets.token_urlsafe(24), "exp": int(time.time()) + 50,
-            "kind": "sign", "key": token_id, "intent": intent,
+            "network": self.network["network"], "id": name, "exp": int(time.time()) + 50, "kind": kind, "key": key,
+            "intent": intent, "runs": runs,
         }  # fmt: skip
         header = {"alg": "ES256", "typ": "keyquorum-request+jws"}
         signing_input = ".".join(b64(json.dumps(part).encode()) for part in (header, payload))
         der = self.session.sign(signing_input.encode(), ec.ECDSA(hashes.SHA256()))
         signature = b"".join(n.to_bytes(32, "big") for n in utils.decode_dss_signature(der))
-        return call(
-            self.gateway + "/v1/sign", {"certificate": self.certificate, "request": f"{signing_input}.{b64(signature)}"}
-        )
+        return f"{signing_input}.{b64(signature)}"
+
+    def sign(self, token_id: str, intent: dict[str, Any]) -> Any:
+        request = self.request("sign", secrets.token_urlsafe(24), token_id, intent)
+        return call(self.gateway + "/v1/sign", {"certificate": self.certificate, "request": request})
 
 
 def stamp(seconds: int) -> str:

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from fake_network import FakeNetwork
+from keyquorum.auth import jws
+from keyquorum.auth import request as requests
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.client import AsyncClient
 from keyquorum.gateway import http as gateway_http
@@ -27,7 +29,19 @@ STATEMENT = {
     "nonce": "00" * 16,
     "block": "0x" + "00" * 32,
 }
-SESSION = {"statement": STATEMENT, "method": "siwe", "proof": {"message": "", "signature": "0x"}}
+LOGIN = {"statement": STATEMENT, "method": "siwe", "proof": {"message": "", "signature": "0x"}}
+
+
+def login(**change: Any) -> bytes:
+    """A login that its session key signed."""
+    claims = {
+        "network": STATEMENT["network"], "id": "r" * 20, "exp": int(time.time()) + 50, "kind": "login", "key": "*",
+        "intent": LOGIN | change, "runs": [[1, 2, 3]],
+    }  # fmt: skip
+    signing_input = jws.make_input("ES256", requests.TYPE, claims)
+    return msgspec.json.encode({"request": jws.assemble(signing_input, SessionPrivateKey(5).sign(signing_input))})
+
+
 BODIES: dict[str, bytes] = {
     "nothing": b"",
     "no JSON": b"hello",
@@ -54,11 +68,12 @@ BODIES: dict[str, bytes] = {
     "no tokens": b'{"certificate": "a", "request": "b"}',
     "dots": b'{"certificate": "..", "request": "...."}',
     "long token": b'{"certificate": "' + b"a" * 900_000 + b'", "request": "b"}',
-    "other network": msgspec.json.encode(SESSION),
-    "unknown method": msgspec.json.encode(SESSION | {"method": "magic"}),
-    "wrong scope": msgspec.json.encode(SESSION | {"statement": STATEMENT | {"scopes": [99]}}),
-    "no jwk": msgspec.json.encode(SESSION | {"statement": STATEMENT | {"session": {}}}),
-    "text in proof": msgspec.json.encode(SESSION | {"proof": "x"}),
+    "other network": login(),
+    "unknown method": login(method="magic"),
+    "wrong scope": login(statement=STATEMENT | {"scopes": [99]}),
+    "no jwk": login(statement=STATEMENT | {"session": {}}),
+    "text in proof": login(proof="x"),
+    "unsigned login": msgspec.json.encode(LOGIN),
 }
 PATHS = ["/v1/sign", "/v1/sessions", "/v1/sessions/list", "/v1/revocations", "/v1/commitments", "/v1/keys"]
 PATHS += ["/v1/permissions"]
@@ -174,8 +189,6 @@ async def test_a_request_by_another_session_key_is_refused_before_any_node(
     key = (await user.mint()).key
     first, second = await user.login(), await user.login()
     network.reset()
-    from keyquorum.auth import request as requests
-
     token = requests.make(
         first.key,
         network=network.id,
@@ -183,6 +196,7 @@ async def test_a_request_by_another_session_key_is_refused_before_any_node(
         expires=int(time.time()) + 30,
         key=f"0x{key.token_id:064x}",
         intent={"kind": "evm-message", "message": "x"},
+        runs=[(1, 2, 3)],
     )
     body = {"certificate": second.certificate, "request": token}
     async with http.post(server.url + "/v1/sign", json=body) as response:
@@ -196,8 +210,6 @@ async def test_a_bad_intent_in_a_good_request_is_refused_with_its_own_code(
 ) -> None:
     key = (await user.mint()).key
     session = await user.login()
-    from keyquorum.auth import request as requests
-
     intents: list[dict[str, Any]] = [{}, {"kind": "x"}, {"kind": "evm-message", "message": "a", "bytes": "0x"}]
     for intent in intents:
         token = requests.make(
@@ -207,6 +219,7 @@ async def test_a_bad_intent_in_a_good_request_is_refused_with_its_own_code(
             expires=int(time.time()) + 30,
             key=f"0x{key.token_id:064x}",
             intent=intent,
+            runs=[(1, 2, 3)],
         )
         body = {"certificate": session.certificate, "request": token}
         async with http.post(server.url + "/v1/sign", json=body) as response:

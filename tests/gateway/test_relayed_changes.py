@@ -13,7 +13,7 @@ import pytest
 
 from fake_network import FakeNetwork
 from keyquorum.auth.commitment import Commitment, Receipt, check_receipts
-from keyquorum.auth.method import Committee
+from keyquorum.auth.method import Committee, method
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.client import AsyncClient, BadAnswer, Key, Network, Refused, Session, Unavailable
 from keyquorum.client import session as sessions
@@ -219,7 +219,7 @@ async def test_a_revocation_of_another_form_reaches_no_node(
 ) -> None:
     assert person.session is not None
     network.reset()
-    _, asked = person.session.request("revoke", intent)
+    asked = person.session.ask("revoke", intent).sign([(1, 2, 3)])
     status, answer = await post(http, server.url + "/v1/revocations", asked)
     assert (status, bool(answer["error"]["hint"]), network.attempts) == (400, True, [])
 
@@ -245,11 +245,17 @@ async def test_a_step_up_that_would_widen_the_session_reaches_no_node(
     )
     proof = await other.prove(statement)
     network.reset()
-    body = {"statement": statement.to_json(), "method": "siwe", "proof": proof, "certificate": old.certificate}
-    status, answer = await post(http, server.url + "/v1/sessions", body)
+    siwe = method("siwe")
+    asked = sessions.ask_to_log_in(old.key, statement, siwe, proof, old.certificate).sign([(1, 2, 3)])
+    status, answer = await post(http, server.url + "/v1/sessions", asked)
     assert (status, answer["error"]["code"], network.attempts) == (401, "wider", [])
-    status, answer = await post(http, server.url + "/v1/sessions", body | {"certificate": "a.b.c"})
+    asked = sessions.ask_to_log_in(old.key, statement, siwe, proof, "a.b.c").sign([(1, 2, 3)])
+    status, answer = await post(http, server.url + "/v1/sessions", asked)
     assert status == 400
+    stranger = SessionPrivateKey.generate()
+    asked = sessions.ask_to_log_in(stranger, statement, siwe, proof, old.certificate).sign([(1, 2, 3)])
+    status, answer = await post(http, server.url + "/v1/sessions", asked)
+    assert (status, answer["error"]["code"], network.attempts) == (401, "bad_signature", [])
 
 
 async def test_the_list_of_sessions_is_merged_over_all_nodes(person: AsyncClient, network: FakeNetwork) -> None:

@@ -91,7 +91,7 @@ async def test_the_openapi_answer_of_a_sign_up_names_address_key_and_payer(
     nobody: AsyncClient, server: Server, http: aiohttp.ClientSession
 ) -> None:
     session = await nobody.login_with("siwe", Person().prove)
-    _, asked = session.request("mint", mint_intent())
+    asked = session.request("mint", mint_intent())
     async with http.post(server.url + "/v1/keys", json=asked) as response:
         found = await response.json()
     key = await nobody.key(found["token_id"])
@@ -248,7 +248,7 @@ async def test_a_mint_request_of_another_form_is_refused(
     nobody: AsyncClient, server: Server, http: aiohttp.ClientSession, intent: dict[str, Any], code: str
 ) -> None:
     session = await nobody.login_with("siwe", Person().prove)
-    _, asked = session.request("mint", intent)
+    asked = session.request("mint", intent)
     async with http.post(server.url + "/v1/keys", json=asked) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (400, code)
 
@@ -258,7 +258,7 @@ async def test_a_request_of_another_kind_or_for_a_key_mints_nothing(
 ) -> None:
     session = await nobody.login_with("siwe", Person().prove)
     for kind, key, code in (("sessions", "*", "bad_kind"), ("mint", "0x" + "00" * 32, "bad_key")):
-        _, asked = session.request(kind, {"another": None}, key)
+        asked = session.ask(kind, {"another": None}, key).sign(())
         async with http.post(server.url + "/v1/keys", json=asked) as response:
             assert (response.status, (await response.json())["error"]["code"]) == (400, code)
 
@@ -269,7 +269,7 @@ async def test_a_delegate_cannot_ask_for_a_key_of_its_principal(
     session = await nobody.login_with("siwe", Person().prove)
     key = SessionPrivateKey.generate()
     borrowed = type(session).borrowed(session.delegate(key.public), key)
-    _, asked = borrowed.request("mint", {"another": None})
+    asked = borrowed.request("mint", {"another": None})
     async with http.post(server.url + "/v1/keys", json=asked) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (403, "delegated")
 
@@ -291,7 +291,7 @@ def test_a_passkey_brings_the_public_key_that_its_identity_is_made_of() -> None:
     certificate = certificate_for(Proven(3, identity))
 
     def read(given: bytes, rp_id: str = "localhost") -> LoginKey:
-        return read_login_key(certificate, Request("r" * 16, 0, "mint", "*", mint_intent(None, given), b""), rp_id)
+        return read_login_key(certificate, Request("r" * 16, 0, "mint", "*", mint_intent(None, given), (), b""), rp_id)
 
     assert read(user_pubkey) == LoginKey(3, identity, user_pubkey)
     for wrong in (user_pubkey + b"x", passkey_of("localhost")[1]):

@@ -11,8 +11,10 @@ import pytest
 
 from keyquorum.algebra.strict_json import BadJson
 from keyquorum.node import attempts as module
-from keyquorum.node.attempts import Attempts
+from keyquorum.node.attempts import SLOTS, Attempts, Slot
 from keyquorum.node.problem import ApiError
+
+SLOT: Slot = (0, (1, 2))
 
 
 class Counting:
@@ -28,9 +30,9 @@ class Counting:
         return {"call": self.calls}
 
 
-async def ask(table: Attempts, make: Counting, payload: bytes = b"p", attempt: int = 0, **times: int) -> object:
+async def ask(table: Attempts, make: Counting, payload: bytes = b"p", slot: Slot = (0, (1, 2)), **times: int) -> object:
     times = {"until": 100, "now": 0} | times
-    return await table.once("owner", "id", payload, attempt, make=make, **times)
+    return await table.once("owner", "id", payload, slot, make=make, **times)
 
 
 async def test_a_repeat_gets_the_same_answer_without_a_second_run() -> None:
@@ -49,7 +51,7 @@ async def test_a_failed_attempt_stays_failed_and_the_next_attempt_is_a_new_run()
         with pytest.raises(ApiError):
             await ask(table, failing)
     assert failing.calls == 1
-    assert await ask(table, good, attempt=1) == {"call": 1}
+    assert await ask(table, good, slot=(1, (1, 2))) == {"call": 1}
 
 
 async def test_an_id_cannot_be_used_for_something_else() -> None:
@@ -71,20 +73,66 @@ async def test_one_session_cannot_fill_the_table(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "ENTRIES_PER_OWNER", 3)
     table, make = Attempts(), Counting()
     for k in range(3):
-        await table.once("owner", str(k), b"", 0, until=100, now=0, make=make)
+        await table.once("owner", str(k), b"", SLOT, until=100, now=0, make=make)
     with pytest.raises(ApiError) as refused:
-        await table.once("owner", "3", b"", 0, until=100, now=0, make=make)
+        await table.once("owner", "3", b"", SLOT, until=100, now=0, make=make)
     assert refused.value.status == 429
-    await table.once("somebody else", "3", b"", 0, until=100, now=0, make=make)
+    await table.once("somebody else", "3", b"", SLOT, until=100, now=0, make=make)
 
 
-async def test_the_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_table_is_bounded_and_forgets_before_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ENTRIES", 2)
     table, make = Attempts(), Counting()
-    for k in range(2):
-        await table.once(str(k), "id", b"", 0, until=100, now=0, make=make)
-    with pytest.raises(ApiError):
-        await table.once("2", "id", b"", 0, until=100, now=0, make=make)
+    for k in range(5):
+        await table.once(str(k), "id", b"", SLOT, until=100 + k, now=0, make=make)
+    assert len(table) == 2 and list(table._per_owner) == ["3", "4"]
+
+
+async def test_what_is_under_way_is_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENTRIES", 2)
+    table, release = Attempts(), asyncio.Event()
+
+    async def make() -> dict[str, int]:
+        await release.wait()
+        return {"call": 1}
+
+    runs = [asyncio.create_task(table.once(str(k), "id", b"", SLOT, until=100, now=0, make=make)) for k in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError) as refused:
+        await table.once("2", "id", b"", SLOT, until=100, now=0, make=Counting())
+    assert refused.value.code == "too_many_requests"
+    release.set()
+    assert await asyncio.gather(*runs) == [{"call": 1}] * 2
+    await table.once("2", "id", b"", SLOT, until=100, now=0, make=Counting())
+
+
+async def test_the_same_number_with_other_signers_is_another_run() -> None:
+    """Signed again, a request may name others under the number; whoever tried the first set took nothing from it."""
+    table, burnt, good = Attempts(), Counting(fail=True), Counting()
+    for signers in ((1, 2), (1, 3), (1, 4)):
+        with pytest.raises(ApiError):
+            await ask(table, burnt, slot=(0, signers))
+    assert await ask(table, good, slot=(0, (2, 3))) == {"call": 1}
+    assert burnt.calls == 3
+
+
+async def test_a_request_has_so_many_runs_and_is_told_how_many_it_had() -> None:
+    table, make, made = Attempts(), Counting(), []
+    for k in range(SLOTS):
+        await table.once("owner", "id", b"p", (k, (1, 2)), until=9, now=0, make=make, admit=made.append)
+    await table.once("owner", "id", b"p", (0, (1, 2)), until=9, now=0, make=make, admit=made.append)
+    with pytest.raises(ApiError) as refused:
+        await table.once("owner", "id", b"p", (0, (1, 3)), until=9, now=0, make=make, admit=made.append)
+    assert (refused.value.code, made) == ("too_many_runs", list(range(SLOTS)))
+
+
+async def test_a_request_that_is_signed_again_is_remembered_for_longer() -> None:
+    table, make = Attempts(), Counting()
+    await ask(table, make, until=100)
+    await ask(table, make, slot=(1, (1, 2)), until=150)
+    assert await ask(table, make, now=120, until=150) == {"call": 1}
+    await table.once("other", "id", b"", SLOT, until=300, now=151, make=make)
+    assert len(table) == 1
 
 
 async def test_a_caller_that_hangs_up_does_not_end_the_run() -> None:
@@ -140,10 +188,10 @@ async def test_a_bug_of_ours_is_answered_without_its_words_the_second_time() -> 
 
 async def test_a_long_entry_does_not_keep_the_short_ones_behind_it() -> None:
     table, make = Attempts(), Counting()
-    await table.once("a", "long", b"", 0, until=1000, now=0, make=make)
+    await table.once("a", "long", b"", SLOT, until=1000, now=0, make=make)
     for k in range(5):
-        await table.once("b", str(k), b"", 0, until=10, now=0, make=make)
-    await table.once("c", "new", b"", 0, until=1000, now=11, make=make)
+        await table.once("b", str(k), b"", SLOT, until=10, now=0, make=make)
+    await table.once("c", "new", b"", SLOT, until=1000, now=11, make=make)
     assert len(table) == 2
 
 
@@ -160,7 +208,7 @@ async def test_an_entry_whose_run_is_under_way_stays() -> None:
     await asyncio.sleep(0)
     release.set()
     assert await first == await second == {"call": 1}
-    await table.once("other", "id", b"", 0, until=100, now=22, make=Counting())
+    await table.once("other", "id", b"", SLOT, until=100, now=22, make=Counting())
     assert len(table) == 1
 
 
@@ -168,9 +216,9 @@ async def test_a_forgotten_session_has_its_whole_share_again(monkeypatch: pytest
     monkeypatch.setattr(module, "ENTRIES_PER_OWNER", 1)
     table, make = Attempts(), Counting()
     await ask(table, make)
-    await table.once("owner", "next", b"", 0, until=300, now=200, make=make)
+    await table.once("owner", "next", b"", SLOT, until=300, now=200, make=make)
     assert len(table) == 1
-    await table.once("another", "next", b"", 0, until=500, now=400, make=make)
+    await table.once("another", "next", b"", SLOT, until=500, now=400, make=make)
     assert list(table._per_owner) == ["another"]
 
 

@@ -140,16 +140,21 @@ async def test_sessions_are_found_by_their_identities_newest_first(store: LoginS
     assert await store.session("z") is None
 
 
-async def test_a_step_up_adds_its_identity_and_hides_nothing_of_the_session(store: LoginStore) -> None:
-    """The certificate before it is still good: a thief must not make it vanish from its owner's list."""
+async def test_a_step_up_changes_nothing_of_whose_a_session_is(store: LoginStore) -> None:
+    """The certificate before it is still good: a thief must not make it vanish from its owner's list, nor list it."""
     store.remember(known("a", ME), NOW)
     narrower = replace(known("a", ME, (3, b"x"), expires=NOW + 2), scopes=(), uses=1)
     store.remember(narrower, NOW)
     await settle(store)
-    whole = known("a", ME, (3, b"x"))
-    assert await store.sessions_of([(3, b"x")], NOW + 10) == [whole]
-    assert await store.sessions_of([ME], NOW + 10) == [whole]
+    for number in range(50):
+        store.remember(known("a", ME, (3, bytes([number]))), NOW)
+    await settle(store)
+    assert await store.sessions_of([(3, b"x")], NOW + 10) == []
+    assert await store.sessions_of([ME], NOW + 10) == [known("a", ME)]
+    assert await store.session("a") == known("a", ME)
     assert store._counts == (0, 1)
+    rows = store._writer.submit(lambda connection: connection.execute("SELECT count(*) FROM identities").fetchone())
+    assert rows.result() == (1,)
 
 
 async def test_expired_sessions_are_not_listed_and_go_when_others_come(store: LoginStore) -> None:

@@ -61,12 +61,13 @@ def from_hex_up_to(value: object, limit: int, what: str) -> bytes:
     return bytes.fromhex(value[2:])
 
 
-def read(value: object, rules: Rules, where: str) -> dict[str, Any]:
+def read(value: object, rules: Rules, where: str, may_have: Rules | None = None) -> dict[str, Any]:
     """Return the members of the JSON object `value`, exactly those in `rules`, each parsed by its rule.
 
-    Raises `AuthError` (400) with the code that `strict_json.fields` gives.
+    Members of `may_have` may be missing, and are then None. Raises `AuthError` (400) with the code that
+    `strict_json.fields` gives.
     """
     try:
-        return fields(value, rules, where=where)
+        return fields(value, rules, may_have or {}, where=where)
     except BadJson as error:
         raise malformed(error.code, str(error)) from error

@@ -37,6 +37,7 @@ from keyquorum.client.network import KEY_TYPE, Network, minted_token
 from keyquorum.client.paying import Agree, Paying, hash_of
 from keyquorum.client.permissions import Permissions
 from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_hex
+from keyquorum.client.runs import Asked, FreshRuns
 from keyquorum.client.seen import Change
 from keyquorum.client.session import Account, Session
 from keyquorum.client.sessions import Sessions
@@ -119,30 +120,22 @@ class AsyncClient(Paying):
         self, session: Session, token_id: int, intent: Mapping[str, Any], public_key: Point, deadline: float
     ) -> Signed:
         read = intents.read(dict(intent), None)
+        asked = session.ask(requests.SIGN, intent, token_hex(token_id))
+        if self._through_gateway:
+            return await self._sign_at_gateway(asked, read.digest, read.summary, public_key)
         failed: set[frozenset[int]] = set()
         while True:
-            request_id, asked = session.request(requests.SIGN, intent, token_hex(token_id))
-            job = SignJob(
-                asked,
-                request_id=request_id,
-                digest=read.digest,
-                summary=read.summary,
-                public_key=public_key,
-            )
-            if self._through_gateway:
-                return await self._sign_at_gateway(asked, read.digest, read.summary, public_key)
+            job = SignJob(FreshRuns(asked), digest=read.digest, summary=read.summary, public_key=public_key)
             tried = len(failed)
             try:
                 return await self._fanout.run(job, max(0.0, deadline - time.monotonic()), failed)
             except BadAnswer:
-                # Eight attempts did not find a set without a liar. A new request goes on with the sets not tried yet.
+                # Eight attempts did not find a set without a liar. Signed again, it goes on with the sets not tried.
                 if len(failed) == tried or time.monotonic() > deadline:
                     raise
 
-    async def _sign_at_gateway(
-        self, asked: Mapping[str, Any], digest: bytes, summary: str, public_key: Point
-    ) -> Signed:
-        answer = await self._ask_gateway("/v1/sign", asked, _GatewaySigned)
+    async def _sign_at_gateway(self, asked: Asked, digest: bytes, summary: str, public_key: Point) -> Signed:
+        answer = await self._run_at_gateway("/v1/sign", asked, _GatewaySigned)
         try:
             r, s = int(answer.signature.r, 16), int(answer.signature.s, 16)
             recovered = ecdsa.recover(digest, r, s, answer.signature.v)
@@ -212,7 +205,7 @@ class AsyncClient(Paying):
         followed by its credential id.
         """
         session = await self._logged_in()
-        _, asked = session.request(requests.MINT, signup.mint_intent(another, user_pubkey))
+        asked = session.request(requests.MINT, signup.mint_intent(another, user_pubkey))
         answer = await self._ask_gateway("/v1/keys", asked, signup.GatewayKey)
         who, chain = session.methods[0], self.chain
         key = await signup.verified_key(chain, who, another, user_pubkey, answer, self._timeout)

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, islice
 
 SUSPICION_SECONDS = 15.0
 SEARCH_LIMIT = 10_000
+
+# What one request has against nodes, beside what the book knows.
+Doubts = Mapping[int, float]
 
 
 @dataclass
@@ -75,14 +78,25 @@ class NodeBook:
         age = self.clock() - record.suspected_at
         return record.suspicion * max(0.0, 1.0 - age / SUSPICION_SECONDS)
 
+    def badness(self, signers: Collection[int], doubts: Doubts) -> tuple[int, float]:
+        """Return how unlikely a set is to work: how many of it are down, and how suspect they are together."""
+        suspicion = sum(self.suspicion(party) + doubts.get(party, 0.0) for party in signers)
+        return sum(map(self.is_down, signers)), suspicion
+
     def choose(
-        self, candidates: Sequence[int], t: int, request_id: str, failed: frozenset[frozenset[int]] = frozenset()
+        self,
+        candidates: Sequence[int],
+        t: int,
+        request_id: str,
+        failed: Collection[frozenset[int]] = (),
+        doubts: Doubts | None = None,
     ) -> tuple[int, ...]:
         """Return t of at least t candidates, ascending: the best set that is not in `failed`.
 
         Down nodes are taken only when there are not t others. When every set failed, the best is tried again:
         what failed may have passed (a restart, an empty pool).
         """
+        doubts = doubts or {}
         up = [party for party in candidates if not self.is_down(party)]
         if len(up) < t:
             up = list(candidates)
@@ -90,7 +104,7 @@ class NodeBook:
             up,
             key=lambda party: (
                 self.is_down(party),
-                self.suspicion(party),
+                self.suspicion(party) + doubts.get(party, 0.0),
                 hashlib.sha256(f"{request_id}|{party}".encode()).digest(),
             ),
         )

@@ -14,20 +14,34 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
+
 from keyquorum.algebra.curve import Point
 from keyquorum.chain.rpc import Rpc
 from keyquorum.client.choice import NodeBook
-from keyquorum.client.errors import ChainError, Misconfigured, Timeout, Unavailable
-from keyquorum.client.fanout import Committee, Fanout
+from keyquorum.client.errors import ChainError, KeyquorumError, Misconfigured, Timeout, Unavailable
+from keyquorum.client.fanout import RUNS_USED_UP, Committee, Fanout
 from keyquorum.client.network import ChainView, Facts, Network
 from keyquorum.client.results import Key, NetworkStatus, Node, token_from
+from keyquorum.client.runs import Asked, Signers, fresh, spread
 from keyquorum.client.transport import NodeError, Transport, as_public, encode
 
 REFRESH_SECONDS = 5.0
 STATUS_SECONDS = 2.0
+HINT_SECONDS = 10.0
+SIGNED_AT_MOST = 3
 
 KeyLike = Key | int | str
 Shape = TypeVar("Shape")
+
+
+class _Live(msgspec.Struct):
+    party: int
+    live: bool | None = None
+
+
+class _Status(msgspec.Struct):
+    nodes: list[_Live]
 
 
 def token_of(key: KeyLike) -> int:
@@ -51,6 +65,8 @@ class Connection:
         self._refreshed = 0.0
         self._public_keys: dict[int, Point] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._hint: set[int] = set()
+        self._hinted: float | None = None
         self._fanout = Fanout(self._current_committee, self._transport, NodeBook(), self._on_loss)
 
     # -- opening and closing ------------------------------------------------------------------------------------------
@@ -165,14 +181,60 @@ class Connection:
             )
         return self.facts.network_key
 
+    # -- through a gateway --------------------------------------------------------------------------------------------
+
+    async def _run_at_gateway(self, path: str, asked: Asked, shape: type[Shape]) -> Shape:
+        """Ask a gateway for what t nodes do together, with eight runs signed ahead; sign again when they are used up.
+
+        Which nodes answer is what the gateway says, and only nodes of the registry are ever named: a lie costs time.
+        """
+        hint, avoid = await self._away(), set[int]()
+        committee, used = self._current_committee(), set[tuple[int, Signers]]()
+        for left in reversed(range(SIGNED_AT_MOST)):
+            runs = fresh(spread(committee.urls, committee.threshold, asked.id, hint | avoid), used)
+            try:
+                return await self._ask_gateway(path, asked.sign(runs), shape)
+            except Unavailable as error:
+                if error.code != RUNS_USED_UP or not left:
+                    raise
+                used |= set(enumerate(runs))
+                avoid |= set(error.parties)
+        raise AssertionError("the last try returns or raises")
+
+    async def _away(self) -> set[int]:
+        """Return which nodes the gateway says do not answer; asked again in the background when that is old."""
+        if self._hinted is None or time.monotonic() - self._hinted > HINT_SECONDS:
+            first, self._hinted = self._hinted is None, time.monotonic()
+            if first:
+                await self._look()
+            else:
+                self._spawn(self._look())
+        return self._hint
+
+    async def _look(self) -> None:
+        with contextlib.suppress(KeyquorumError, TimeoutError):
+            async with asyncio.timeout(STATUS_SECONDS):
+                status = await self._get_from_gateway("/v1/network", _Status)
+            self._hint = {node.party for node in status.nodes if node.live is False}
+
+    async def _get_from_gateway(self, path: str, shape: type[Shape]) -> Shape:
+        try:
+            return await self._transport.get(self._gateway_url() + path, shape)
+        except NodeError as error:
+            raise as_public(error) from None
+
     async def _ask_gateway(self, path: str, body: Mapping[str, Any], shape: type[Shape]) -> Shape:
-        gateway = self._network.gateway if self._network is not None else None
-        if not gateway:
-            raise Misconfigured("the network file names no gateway", code="no_gateway")
+        url = self._gateway_url() + path
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._transport.post(gateway.rstrip("/") + path, encode(body), shape)
+                return await self._transport.post(url, encode(body), shape)
         except NodeError as error:
             raise as_public(error) from None
         except TimeoutError:
             raise Timeout(f"the gateway did not answer within {self._timeout:g} s") from None
+
+    def _gateway_url(self) -> str:
+        gateway = self._network.gateway if self._network is not None else None
+        if not gateway:
+            raise Misconfigured("the network file names no gateway", code="no_gateway")
+        return gateway.rstrip("/")

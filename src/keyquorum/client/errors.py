@@ -15,7 +15,8 @@ whose move is it?
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class KeyquorumError(Exception):
@@ -30,7 +31,7 @@ class KeyquorumError(Exception):
         self.hint = type(self).hint if hint is None else hint
         super().__init__(message)
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """Return `{"code", "message", "hint"}`, as the HTTP API has it."""
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
@@ -55,7 +56,10 @@ class Refused(KeyquorumError):
 
 
 class Unavailable(KeyquorumError):
-    """Fewer nodes than the threshold can serve: `needed` and `live` count nodes, `causes` says why, by party."""
+    """Fewer nodes than the threshold can serve: `needed` and `live` count nodes, `causes` says why, by party.
+
+    `parties` are whom to leave out when the request is signed again (code `runs_used_up`).
+    """
 
     code = "unavailable"
     hint = "wait until enough nodes run (see `keyquorum status`) and ask again"
@@ -69,11 +73,17 @@ class Unavailable(KeyquorumError):
         causes: Mapping[int, str] | None = None,
         code: str | None = None,
         hint: str | None = None,
+        parties: Iterable[int] = (),
     ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.needed = needed
         self.live = live
         self.causes = dict(causes or {})
+        self.parties = tuple(sorted(parties))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the HTTP API, with `parties` where there are any."""
+        return super().to_json() | ({"parties": list(self.parties)} if self.parties else {})
 
 
 class BadAnswer(KeyquorumError):

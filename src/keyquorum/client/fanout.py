@@ -29,6 +29,7 @@ from typing import Generic, TypeVar
 from keyquorum.client.choice import NodeBook
 from keyquorum.client.errors import BadAnswer, KeyquorumError, Refused, Timeout, Unavailable
 from keyquorum.client.results import Node
+from keyquorum.client.runs import Run, Runs
 from keyquorum.client.transport import NodeBusy, NodeDown, NodeError, NodeGarbage, NodeRefused, Transport
 
 ATTEMPTS = 8
@@ -40,6 +41,7 @@ PROBE_PAUSES = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 BACKOFF_SECONDS = 0.05
 # Refusals that concern who asks, not the node: another node says the same.
 LIMITED_CODES = {"quota_exceeded", "too_many_failures"}
+RUNS_USED_UP = "runs_used_up"
 CULPRIT_WEIGHT = 5.0
 HEARSAY_WEIGHT = 2.0
 
@@ -62,15 +64,11 @@ class Committee:
 
 
 class Job(ABC, Generic[A, T]):
-    """What is asked of t nodes: `path`, the answer's `shape`, and an id that orders equal nodes."""
+    """What is asked of t nodes: `path`, the answer's `shape`, and the `runs` by which it may be asked."""
 
     path: str
     shape: type[A]
-    request_id: str
-
-    @abstractmethod
-    def body(self, signers: tuple[int, ...], attempt: int) -> bytes:
-        """Return the JSON body for one attempt."""
+    runs: Runs
 
     @abstractmethod
     def check(self, party: int, answer: A) -> None:
@@ -146,6 +144,19 @@ class _Request:
         causes |= {party: f"refused: {error.message}" for party, error in self.refused.items()}
         causes |= {party: error.message for party, error in self.bad.items()}
         return dict(sorted((causes | self.down).items()))
+
+    def used_up(self) -> Unavailable:
+        """Return the error when there are nodes left to ask, and no run left that the user signed."""
+        told = "; ".join(f"node {party}: {cause}" for party, cause in self.causes.items()) or "no set of nodes finished"
+        return Unavailable(
+            f"none of the runs that were signed came to an end ({told})",
+            needed=self.committee.threshold,
+            live=len(self.committee.nodes) - len(self.down),
+            causes=self.causes,
+            code=RUNS_USED_UP,
+            hint="sign the request again, with other signers",
+            parties=self.causes,
+        )
 
     def verdict(self) -> KeyquorumError:
         """Return the error that says best why there is no result."""
@@ -225,8 +236,11 @@ class Fanout:
             candidates = request.candidates
             if len(candidates) < t:
                 break
-            signers = self.book.choose(candidates, t, job.request_id, frozenset(request.failed))
-            outcome = await self._attempt(job, request.committee, signers, attempt)
+            run = job.runs.next(self.book, candidates, t, request.failed, {})
+            if run is None:
+                raise request.used_up()
+            signers = run.signers
+            outcome = await self._attempt(job, request.committee, run, attempt)
             if len(outcome.answers) == t:
                 try:
                     result = job.finish(outcome.answers)
@@ -242,13 +256,11 @@ class Fanout:
                 await asyncio.sleep(BACKOFF_SECONDS * 2**attempt)
         raise request.verdict()
 
-    async def _attempt(
-        self, job: Job[A, T], committee: Committee, signers: tuple[int, ...], attempt: int
-    ) -> _Outcome[A]:
-        """Ask all `signers`; return when all answered, or when it is clear that it will not work."""
+    async def _attempt(self, job: Job[A, T], committee: Committee, run: Run, attempt: int) -> _Outcome[A]:
+        """Ask all signers of `run`; return when all answered, or when it is clear that it will not work."""
         loop = asyncio.get_running_loop()
-        urls, body = committee.urls, job.body(signers, attempt)
-        tasks = {asyncio.create_task(self._ask(job, party, urls[party], body)): party for party in signers}
+        urls = committee.urls
+        tasks = {asyncio.create_task(self._ask(job, party, urls[party], run.body)): party for party in run.signers}
         pending = set(tasks)
         outcome: _Outcome[A] = _Outcome()
         deadline = loop.time() + self._patience * 2**attempt

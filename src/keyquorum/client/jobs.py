@@ -7,7 +7,6 @@ or show, something else than the user meant: its answer is refused before it is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -15,8 +14,8 @@ from keyquorum.algebra.curve import Point
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
 from keyquorum.client.results import Signed
+from keyquorum.client.runs import Runs
 from keyquorum.client.shares import Share, combine_shares
-from keyquorum.client.transport import encode
 
 
 class SignAnswer(msgspec.Struct):
@@ -33,20 +32,13 @@ class SignJob(Job[SignAnswer, Signed]):
     path = "/v1/sign"
     shape = SignAnswer
 
-    def __init__(
-        self, asked: Mapping[str, Any], *, request_id: str, digest: bytes, summary: str, public_key: Point
-    ) -> None:
-        """`asked` are certificate, delegations if there are any, and request, as a node takes them."""
-        self.request_id = request_id
-        self._fixed = dict(asked)
+    def __init__(self, runs: Runs, *, digest: bytes, summary: str, public_key: Point) -> None:
+        """`runs` are of a request of kind `sign`."""
+        self.runs = runs
         self._digest = digest
         self._digest_hex = "0x" + digest.hex()
         self._summary = summary
         self._public_key = public_key
-
-    def body(self, signers: tuple[int, ...], attempt: int) -> bytes:
-        """Return the node's request body."""
-        return encode(self._fixed | {"run": {"signers": signers, "attempt": attempt}})
 
     def check(self, party: int, answer: SignAnswer) -> None:
         """Refuse another digest or summary than our own, and a share in another's name."""

@@ -28,7 +28,8 @@ from keyquorum.client.connection import Connection, KeyLike, token_of
 from keyquorum.client.errors import BadAnswer, Misconfigured
 from keyquorum.client.network import Network, chain_error
 from keyquorum.client.results import token_hex
-from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, Session
+from keyquorum.client.runs import Asked, FreshRuns
+from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, Session, ask_to_log_in
 
 RENEW_SECONDS = 300.0
 BLOCK_SPREADS_SECONDS = 2
@@ -143,10 +144,9 @@ class Logins(Connection):
             held = certificates.verify(old.certificate, self.facts.id, network_key, int(time.time()))
         except AuthError as error:
             raise Misconfigured(error.message, code=error.code, hint=error.hint) from None
-        job = CertificateJob(
-            statement, chosen, await prove(statement), network_key, identity=identity, joins=(old.certificate, held)
-        )
-        return await self._certify(job, old.key, network_key)
+        asked = ask_to_log_in(old.key, statement, chosen, await prove(statement), old.certificate)
+        job = CertificateJob(FreshRuns(asked), statement, chosen, network_key, identity=identity, old=held)
+        return await self._certify(job, asked, old.key, network_key)
 
     async def _open(
         self,
@@ -172,23 +172,26 @@ class Logins(Connection):
             proof = await prove(statement)
         except AuthError as error:
             raise ValueError(error.message) from None
-        return await self._certify(
-            CertificateJob(statement, chosen, proof, network_key, identity=identity), key, network_key
-        )
+        asked = ask_to_log_in(key, statement, chosen, proof)
+        job = CertificateJob(FreshRuns(asked), statement, chosen, network_key, identity=identity)
+        return await self._certify(job, asked, key, network_key)
 
-    async def _certify(self, job: CertificateJob, key: SessionPrivateKey, network_key: Any) -> Session:
+    async def _certify(self, job: CertificateJob, asked: Asked, key: SessionPrivateKey, network_key: Any) -> Session:
         """Get the certificate, from the nodes or a gateway, and use it when it is exactly what was asked for."""
-        if self._through_gateway:
-            token = (await self._ask_gateway(job.path, job.asked, _Certificate)).certificate
-        else:
-            token = await self._fanout.run(job, self._timeout)
+        try:
+            if self._through_gateway:
+                token = (await self._run_at_gateway(job.path, asked, _Certificate)).certificate
+            else:
+                token = await self._fanout.run(job, self._timeout)
+        except AuthError as error:
+            raise ValueError(error.message) from None
         statement = job.statement
         try:
             found = certificates.verify(token, self.facts.id, network_key, int(time.time()))
         except AuthError as error:
             raise BadAnswer(f"the certificate does not hold: {error.message}") from None
-        asked = (statement.session, statement.keys, statement.scopes, statement.expires, statement.uses)
-        if (found.session, found.keys, found.scopes, found.expires, found.uses) != asked:
+        wanted = (statement.session, statement.keys, statement.scopes, statement.expires, statement.uses)
+        if (found.session, found.keys, found.scopes, found.expires, found.uses) != wanted:
             raise BadAnswer("the certificate is for something else than was asked")
         if not job.expected.holds(found.methods):
             raise BadAnswer("the certificate is for somebody else than logged in")

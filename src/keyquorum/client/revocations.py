@@ -18,8 +18,8 @@ from keyquorum.auth.revocation import FOREVER, Revocation
 from keyquorum.chain.contracts import revocation_digest
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
+from keyquorum.client.runs import Runs
 from keyquorum.client.shares import Share, combine_shares, odd_one
-from keyquorum.client.transport import encode
 
 TOLERANCE = 300
 
@@ -53,26 +53,20 @@ class RevocationJob(Job[RevocationAnswer, SignedRevocation]):
 
     def __init__(
         self,
-        body: Mapping[str, Any],
+        runs: Runs,
         what: Revocation,
         *,
-        request_id: str,
         now: int,
         chain_id: int,
         sessions: str,
         network_key: Point,
     ) -> None:
-        """`body` is the request with its certificate; `sessions` the contract's address; `now` Unix seconds."""
-        self.request_id = request_id
-        self._fixed = dict(body)
+        """`runs` are of a request of kind `revoke`; `sessions` is the contract's address; `now` Unix seconds."""
+        self.runs = runs
         self._what = what
         self._now = now
         self._place = (chain_id, sessions)
         self._network_key = network_key
-
-    def body(self, signers: tuple[int, ...], attempt: int) -> bytes:
-        """Return the node's request body."""
-        return encode(self._fixed | {"run": {"signers": signers, "attempt": attempt}})
 
     def check(self, party: int, answer: RevocationAnswer) -> None:
         """Refuse a share in another's name, and a time that has nothing to do with now."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from keyquorum.algebra.curve import Point
-from keyquorum.auth import certificate, delegation, jws, siwe
+from keyquorum.auth import certificate, delegation, jws, login_request, siwe
 from keyquorum.auth import request as requests
 from keyquorum.auth.encoding import from_base64url, from_hex
 from keyquorum.auth.errors import AuthError
@@ -29,8 +29,8 @@ from keyquorum.auth.session_key import SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import DEFAULT_USES, Statement
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
+from keyquorum.client.runs import Asked, Runs, Signers
 from keyquorum.client.shares import Share, combine_shares, odd_one
-from keyquorum.client.transport import encode
 
 REQUEST_SECONDS = 55
 # A revocation ends what was issued up to a minute before its request expires: up to a second ago.
@@ -91,20 +91,29 @@ class Session:
         """Say whether the certificate has at most `seconds` left."""
         return time.time() + seconds >= self.expires
 
-    def request(self, kind: str, intent: Mapping[str, Any], key: str = requests.NO_KEY) -> tuple[str, dict[str, Any]]:
-        """Return (request id, body for gateway or node) of a fresh signed request; `key` is a token id as text."""
+    def ask(self, kind: str, intent: Mapping[str, Any], key: str = requests.NO_KEY) -> Asked:
+        """Return a fresh request, to be signed with the runs that it may have; `key` is a token id as text."""
         request_id = secrets.token_urlsafe(24)
-        token = requests.make(
-            self.key,
-            network=self.network,
-            request_id=request_id,
-            expires=int(time.time()) + (REVOKE_SECONDS if kind == requests.REVOKE else REQUEST_SECONDS),
-            key=key,
-            intent=intent,
-            kind=kind,
-        )
         lent = {"delegations": list(self.delegations)} if self.delegations else {}
-        return request_id, {"certificate": self.certificate, "request": token} | lent
+
+        def sign(runs: Sequence[Signers]) -> dict[str, Any]:
+            token = requests.make(
+                self.key,
+                network=self.network,
+                request_id=request_id,
+                expires=int(time.time()) + (REVOKE_SECONDS if kind == requests.REVOKE else REQUEST_SECONDS),
+                key=key,
+                intent=intent,
+                kind=kind,
+                runs=runs,
+            )
+            return {"certificate": self.certificate, "request": token} | lent
+
+        return Asked(request_id, sign)
+
+    def request(self, kind: str, intent: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the body of a fresh signed request of a kind that makes no run."""
+        return self.ask(kind, intent).sign(())
 
     def delegate(
         self,
@@ -226,6 +235,22 @@ def sign_statement(account: Account, statement: Statement, domain: str) -> dict[
     return {"message": message, "signature": "0x" + signature.hex()}
 
 
+def ask_to_log_in(
+    key: SessionPrivateKey, statement: Statement, method: Method, proof: Mapping[str, Any], old: str | None = None
+) -> Asked:
+    """Return the login, to be signed with the runs that it may have; `old` is the certificate that is stepped up.
+
+    Raises `AuthError` when it is signed and a node could not read it.
+    """
+
+    def sign(runs: Sequence[Signers]) -> dict[str, Any]:
+        expires = int(time.time()) + REQUEST_SECONDS
+        token = login_request.make(key, statement, method.name, proof, expires=expires, runs=runs, certificate=old)
+        return {"request": token}
+
+    return Asked(statement.challenge, sign)
+
+
 class SessionAnswer(msgspec.Struct):
     """A node's answer to `POST /v1/sessions`."""
 
@@ -264,32 +289,20 @@ class CertificateJob(Job[SessionAnswer, str]):
 
     def __init__(
         self,
+        runs: Runs,
         statement: Statement,
         method: Method,
-        proof: object,
         network_key: Point,
         *,
         identity: bytes | None = None,
-        joins: tuple[str, certificate.Certificate] | None = None,
+        old: certificate.Certificate | None = None,
     ) -> None:
-        """`identity`: the id that the proof must prove, where it is known; `joins`: the certificate to step up from."""
+        """`runs` are of a login; `identity` is the id that it must prove, where it is known; `old` what it steps up."""
+        self.runs = runs
         self.statement = statement
-        self.request_id = statement.challenge
-        self.expected = Expected(method.type_number, identity, joins[1] if joins else None)
-        self._old = joins[1] if joins else None
+        self.expected = Expected(method.type_number, identity, old)
+        self._old = old
         self._network_key = network_key
-        self._fixed = {"statement": statement.to_json(), "method": method.name, "proof": proof}
-        if joins:
-            self._fixed["certificate"] = joins[0]
-
-    @property
-    def asked(self) -> dict[str, object]:
-        """The body for a gateway, which chooses the nodes itself."""
-        return self._fixed
-
-    def body(self, signers: tuple[int, ...], attempt: int) -> bytes:
-        """Return the node's request body."""
-        return encode(self._fixed | {"run": {"signers": signers, "attempt": attempt}})
 
     def check(self, party: int, answer: SessionAnswer) -> None:
         """Refuse a certificate for anything but the statement, and a share in another's name."""

@@ -20,6 +20,7 @@ from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import BadAnswer, Timeout
 from keyquorum.client.results import token_hex
 from keyquorum.client.revocations import RevocationJob
+from keyquorum.client.runs import FreshRuns
 from keyquorum.client.seen import Change
 from keyquorum.client.session_list import SessionInfo, SessionsAnswer
 
@@ -43,7 +44,7 @@ class Sessions:
         """Return the sessions that any node remembers, the newest first; the one in use is marked `current`."""
         client = self._client
         session = await client._logged_in()
-        _, asked = session.request(requests.SESSIONS, {})
+        asked = session.request(requests.SESSIONS, {})
         if client._through_gateway:
             found = await client._ask_gateway(session_list.PATH, asked, SessionsAnswer)
         else:
@@ -90,15 +91,14 @@ class Sessions:
         client = self._client
         what, contract = read_revocation(intent), client.chain.contract("Sessions")
         session, began = await client._logged_in(), int(time.time())
-        request_id, asked = session.request(requests.REVOKE, intent)
+        asked = session.ask(requests.REVOKE, intent)
         if client.has_gateway:
-            transaction = (await client._ask_gateway(PATH, asked, _Revoked)).transaction
+            transaction = (await client._run_at_gateway(PATH, asked, _Revoked)).transaction
             await self._check(what, began)
             return await client._spread(transaction)
         job = RevocationJob(
-            asked,
+            FreshRuns(asked),
             what,
-            request_id=request_id,
             now=began,
             chain_id=client.facts.chain_id,
             sessions=contract.address,

@@ -198,4 +198,5 @@ def as_public(error: NodeError) -> Refused | Unavailable | BadAnswer:
     if isinstance(error, NodeGarbage):
         return BadAnswer(f"the gateway {error.message}")
     code = error.code or "gateway_unreachable"
-    return Unavailable(f"the gateway: {error.message}", needed=1, live=0, code=code, hint=error.hint or None)
+    told, hint = f"the gateway: {error.message}", error.hint or None
+    return Unavailable(told, needed=1, live=0, code=code, hint=hint, parties=error.parties)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -60,9 +60,10 @@ def json_response(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
 
 
-def refusal(status: int, code: str, message: str, hint: str) -> web.Response:
+def refusal(status: int, code: str, message: str, hint: str, parties: Sequence[int] = ()) -> web.Response:
     """Return an error response; after an oversized body the connection is closed, since the rest is still coming."""
-    response = json_response({"error": {"code": code, "message": message, "hint": hint}}, status)
+    avoid = {"parties": parties} if parties else {}
+    response = json_response({"error": {"code": code, "message": message, "hint": hint} | avoid}, status)
     if status in (408, 413):
         response.force_close()
     return response
@@ -105,7 +106,7 @@ def explain(error: Exception) -> web.Response:
     if isinstance(error, Misconfigured):
         return refusal(UNAVAILABLE, error.code, error.message, error.hint)
     if isinstance(error, KeyquorumError):
-        return refusal(UNAVAILABLE, error.code, error.message, error.hint)
+        return refusal(UNAVAILABLE, error.code, error.message, error.hint, getattr(error, "parties", ()))
     if isinstance(error, web.HTTPException):
         return _of_http(error, see)
     if isinstance(error, ValueError):

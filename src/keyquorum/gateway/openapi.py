@@ -48,8 +48,10 @@ def _forms() -> dict[str, dict[str, Any]]:
     request = _object({"certificate": TEXT, "request": TEXT}, closed=True)
     lent = {"type": "array", "items": TEXT, "maxItems": delegation.MAX_DEPTH}
     request["properties"] = request["properties"] | {"delegations": lent}
-    session = _object({"statement": {"type": "object"}, "method": names, "proof": proofs}, closed=True)
-    session["properties"] = session["properties"] | {"certificate": TEXT}
+    intent = _object({"statement": {"type": "object"}, "method": names, "proof": proofs}, closed=True)
+    intent["properties"] = intent["properties"] | {"certificate": TEXT}
+    login = TEXT | {"description": "signed by the statement's session key; its intent:", "contentSchema": intent}
+    session = _object({"request": login}, closed=True)
     digests = {"token_digest": HEX, "binding": HEX}
     call = {"key": HEX, "call": HEX, "nonce": NUMBER, "deadline": NUMBER, "signature": HEX}
     return {
@@ -71,7 +73,7 @@ def _posts(form: dict[str, dict[str, Any]]) -> dict[str, Any]:
     sessions = {"sessions": {"type": "array", "items": _object(SESSION)}}
     return {
         "/v1/sessions": _operation(
-            "certify a login; with a certificate of the same session key: step it up", {"certificate": TEXT},
+            "certify a login (kind login), or step a certificate up", {"certificate": TEXT},
             form["session"],
         ),
         "/v1/sessions/list": _operation("the sessions that nodes remember (kind sessions)", sessions, form["request"]),

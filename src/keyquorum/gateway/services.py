@@ -17,12 +17,11 @@ from keyquorum import intents
 from keyquorum.algebra.strict_json import fields, list_of, loads
 from keyquorum.algebra.strict_json import text as text_rule
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth import delegation, revocation
+from keyquorum.auth import delegation, login_request, revocation
 from keyquorum.auth import request as requests
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.commitment import Commitment
 from keyquorum.auth.method import method
-from keyquorum.auth.statement import Statement
 from keyquorum.chain.account import checksum
 from keyquorum.chain.rpc import Sender
 from keyquorum.client import commitments, session_list
@@ -30,6 +29,7 @@ from keyquorum.client.connection import Connection
 from keyquorum.client.jobs import SignJob
 from keyquorum.client.results import NetworkStatus, token_from
 from keyquorum.client.revocations import RevocationJob
+from keyquorum.client.runs import SignedRuns
 from keyquorum.client.session import CertificateJob
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import MAX_BODY
@@ -111,8 +111,7 @@ class Gateway(Connection):
         asked, _, request = await self._read(body, requests.SIGN)
         intent = intents.read(request.intent, None)
         job = SignJob(
-            asked,
-            request_id=request.id,
+            SignedRuns(request.id, asked, request.runs),
             digest=intent.digest,
             summary=intent.summary,
             public_key=await self._public_key(token_from(request.key)),
@@ -121,18 +120,18 @@ class Gateway(Connection):
 
     async def open_session(self, body: bytes) -> dict[str, Any]:
         """Answer `POST /v1/sessions`; with a certificate of the same session key, a second method joins it."""
-        found = fields(loads(body, MAX_BODY), {"statement": dict, "method": str, "proof": dict}, {"certificate": str})
-        statement, chosen = Statement.from_json(found["statement"]), method(found["method"])
+        asked = fields(loads(body, MAX_BODY), {"request": str})
         now, network_key = int(time.time()), await self._network_key()
+        login = login_request.verify(asked["request"], self.facts.id, now)
+        statement = login.statement
         # Whether the block is recent is left to the nodes: each knows the chain.
         statement.check(self.facts.id, now, lambda _: True)
         old = None
-        if found["certificate"] is not None:
-            old = certificates.verify(found["certificate"], self.facts.id, network_key, now)
+        if login.certificate is not None:
+            old = certificates.verify(login.certificate, self.facts.id, network_key, now)
             certificates.check_narrower(old, statement)
-        job = CertificateJob(
-            statement, chosen, found["proof"], network_key, joins=(found["certificate"], old) if old else None
-        )
+        runs = SignedRuns(login.request.id, asked, login.request.runs)
+        job = CertificateJob(runs, statement, method(login.method), network_key, old=old)
         return {"certificate": await self._fanout.run(job, self._timeout)}
 
     async def list_sessions(self, body: bytes) -> dict[str, Any]:
@@ -146,9 +145,8 @@ class Gateway(Connection):
         first = certificate.methods[0]
         self._revocations.take(client, f"{first.type}:{first.id.hex()}")
         job = RevocationJob(
-            asked,
+            SignedRuns(request.id, asked, request.runs),
             revocation.read_revocation(request.intent),
-            request_id=request.id,
             now=int(time.time()),
             chain_id=self.facts.chain_id,
             sessions=self.chain.contract("Sessions").address,

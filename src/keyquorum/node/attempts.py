@@ -1,9 +1,10 @@
-"""Idempotency: each request id of a session stands for one payload, and each attempt of it for one run.
+"""Idempotency: each request id of a session stands for one payload, and each run that it names is made once.
 
-A repeat of an attempt gets the answer of the first, also while that is still being made; the same id with another
-payload is refused. So whoever resends, on purpose or not, never makes this node sign twice. Entries live as long as
-a node could accept the request; the table is bounded, and one session can fill only its share of it. Of a failure only
-the words are kept: an exception would keep the whole request alive, with everything that was computed for it.
+A repeat of a run gets the answer of the first, also while that is still being made; the same id with another payload is
+refused. Both the payload and the runs are what the session key signed: whoever sees a request can repeat it and cannot
+change, occupy or use up anything of it. Entries live as long as a node could accept the request; the table is bounded,
+one session can fill only its share of it, and what strangers fill is forgotten before anybody is refused. Of a failure
+only the words are kept: an exception would keep the whole request alive, with everything that was computed for it.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from typing import Any
 
 from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError, explain
 
-ATTEMPTS = 8
+SLOTS = 32
 ENTRIES = 65_536
 ENTRIES_PER_OWNER = 16_384
+LOOKED_AT = 64
 
 Answer = dict[str, Any]
+# Which of the request's runs, and its signers: a request that is signed again may name other signers for a number.
+Slot = tuple[int, tuple[int, ...]]
 
 
 @dataclass
 class _Entry:
     payload: bytes
     until: int
-    runs: dict[int, asyncio.Task[Answer] | Answer | ApiError] = field(default_factory=dict)
+    runs: dict[Slot, asyncio.Task[Answer] | Answer | ApiError] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -51,18 +55,19 @@ class Attempts:
         owner: str,
         request_id: str,
         payload: bytes,
-        attempt: int,
+        slot: Slot,
         *,
         until: int,
         now: int,
         make: Callable[[], Awaitable[Answer]],
-        admit: Callable[[bool], None] = lambda first: None,
+        admit: Callable[[int], None] = lambda made: None,
     ) -> Answer:
-        """Return what `make` returned for this attempt, running it at most once.
+        """Return what `make` returned for this run, making it at most once.
 
-        `admit(first)` is called before each run, never for a repeat; `first` when the request is new here. What it
-        raises is raised, and nothing is remembered. Raises `ApiError` 409 when `request_id` of `owner` came with
-        another payload, 429 when the table is full, and what `make` raised, for a repeat too.
+        `admit(made)` is called before each run, never for a repeat; `made` is how many runs of the request there were
+        before. What it raises is raised, and nothing is remembered. Raises `ApiError` 409 when `request_id` of `owner`
+        came with another payload, 429 when it has had `SLOTS` runs or the table is full, and what `make` raised, for a
+        repeat too.
         """
         self._expire(now)
         entry = self._entries.get((owner, request_id))
@@ -70,42 +75,66 @@ class Attempts:
             raise ApiError(
                 CONFLICT, "request_id_used", "this request id was used for something else", "make a fresh request id"
             )
-        run = entry.runs.get(attempt) if entry is not None else None
+        run = entry.runs.get(slot) if entry is not None else None
         if run is None:
             if entry is None:
-                self._check_room(owner)
-            admit(entry is None)
+                self._make_room(owner)
+            elif len(entry.runs) >= SLOTS:
+                raise ApiError(TOO_MANY, "too_many_runs", f"a request has at most {SLOTS} runs", "make a new request")
+            admit(len(entry.runs) if entry is not None else 0)
             entry = entry or self._add(owner, request_id, payload, until)
+            # A request that was signed again is valid for longer, and must not be forgotten before.
+            entry.until = max(entry.until, until)
             runs = entry.runs
-            run = runs[attempt] = asyncio.ensure_future(_as_coroutine(make))
-            run.add_done_callback(lambda task: runs.update({attempt: _outcome(task)}))
+            run = runs[slot] = asyncio.ensure_future(_as_coroutine(make))
+            run.add_done_callback(lambda task: runs.update({slot: _outcome(task)}))
         if isinstance(run, ApiError):
             raise replace(run)
         # Shielded: that one caller hangs up must not end the run for the others, nor leave it unanswerable.
         return await asyncio.shield(run) if isinstance(run, asyncio.Task) else run
 
-    def _check_room(self, owner: str) -> None:
-        if len(self._entries) >= ENTRIES or self._per_owner[owner] >= ENTRIES_PER_OWNER:
-            raise ApiError(TOO_MANY, "too_many_requests", "too many requests at a time", "wait a minute")
+    def _make_room(self, owner: str) -> None:
+        full = ApiError(TOO_MANY, "too_many_requests", "too many requests at a time", "wait a minute")
+        if self._per_owner[owner] >= ENTRIES_PER_OWNER:
+            raise full
+        if len(self._entries) < ENTRIES:
+            return
+        # A repeat of what is forgotten would make one more run of the same: better than to refuse somebody else.
+        running: list[tuple[int, tuple[str, str]]] = []
+        while self._ends and len(running) < LOOKED_AT:
+            end = heapq.heappop(self._ends)
+            if not self._entries[end[1]].running:
+                self._forget(end[1])
+                break
+            running.append(end)
+        for end in running:
+            heapq.heappush(self._ends, end)
+        if len(self._entries) >= ENTRIES:
+            raise full
 
     def _add(self, owner: str, request_id: str, payload: bytes, until: int) -> _Entry:
-        entry = self._entries[owner, request_id] = _Entry(payload, until)
-        heapq.heappush(self._ends, (until, (owner, request_id)))
+        key = owner, request_id
+        entry = self._entries[key] = _Entry(payload, until)
+        heapq.heappush(self._ends, (until, key))
         self._per_owner[owner] += 1
         return entry
 
     def _expire(self, now: int) -> None:
         while self._ends and self._ends[0][0] <= now:
             _, key = self._ends[0]
-            if self._entries[key].running:
-                heapq.heapreplace(self._ends, (now + 1, key))
+            entry = self._entries[key]
+            if entry.running or entry.until > now:
+                heapq.heapreplace(self._ends, (max(now + 1, entry.until), key))
                 continue
             heapq.heappop(self._ends)
-            del self._entries[key]
-            owner = key[0]
-            self._per_owner[owner] -= 1
-            if not self._per_owner[owner]:
-                del self._per_owner[owner]
+            self._forget(key)
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        del self._entries[key]
+        owner = key[0]
+        self._per_owner[owner] -= 1
+        if not self._per_owner[owner]:
+            del self._per_owner[owner]
 
 
 async def _as_coroutine(make: Callable[[], Awaitable[Answer]]) -> Answer:

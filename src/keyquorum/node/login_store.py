@@ -16,7 +16,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -123,20 +123,21 @@ class LoginStore:
     # -- sessions ------------------------------------------------
 
     def remember(self, known: KnownSession, now: int) -> None:
-        """Keep a session for listing; not awaited, since losing it harms nobody. The ones that end first go first."""
+        """Keep a session for listing, as it began; a session that is known already stays as it is.
+
+        Not awaited, since losing it harms nobody. When there is no room, those that end first go first.
+        """
         self._writer.submit(lambda connection: self._remember(connection, known, now))
 
     def _remember(self, connection: sqlite3.Connection, known: KnownSession, now: int) -> None:
         commitments, sessions = self._counts
-        first_known = connection.execute("SELECT record FROM sessions WHERE id = ?", (known.id,)).fetchone()
-        if first_known is not None:
-            # A step-up narrows; the certificate before it is still good, and must not vanish from its owner's list.
-            first_record = _decode(first_known[0])
-            known = replace(first_record, methods=tuple(sorted({*first_record.methods, *known.methods})))
+        if connection.execute("SELECT 1 FROM sessions WHERE id = ?", (known.id,)).fetchone() is not None:
+            # A step-up narrows, and adds a login: whose the session is was settled when it began.
+            return
         room = sessions - self._limits[1] + 1
         first = connection.execute("SELECT id, expires FROM sessions ORDER BY expires LIMIT ?", (_SWEEP,)).fetchall()
         gone = {name for place, (name, expires) in enumerate(first) if expires <= now or place < room}
-        for name in gone | {known.id}:
+        for name in gone:
             connection.execute("DELETE FROM identities WHERE session = ?", (name,))
             sessions -= connection.execute("DELETE FROM sessions WHERE id = ?", (name,)).rowcount
         record = msgspec.msgpack.encode(asdict(known))

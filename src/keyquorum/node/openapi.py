@@ -7,6 +7,7 @@ from typing import Any
 from keyquorum import __version__
 from keyquorum.auth.delegation import MAX_DEPTH
 from keyquorum.auth.method import methods
+from keyquorum.auth.request import MAX_RUNS
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import MAX_USES
 
@@ -46,12 +47,12 @@ def _schemas() -> Schema:
 def _run_schemas() -> Schema:
     error = {"code": _TEXT, "message": _TEXT, "hint": _TEXT, "parties": {"type": "array", "items": _PARTY}}
     return {
-        "Run": _object(
-            {
-                "signers": {"type": "array", "items": _PARTY, "uniqueItems": True},
-                "attempt": {"type": "integer", "minimum": 0, "maximum": 7},
-            }
-        ),
+        "Run": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_RUNS - 1,
+            "description": "which of the runs that the request names, from 0",
+        },
         "Share": _object({"party": _PARTY, "w": _HEX, "u": _HEX, "R": _HEX}),
         "Error": _object({"error": _object(error, ("parties",))}),
         "SignRequest": _object(_CALLER | {"run": _ref("Run")}, ("delegations",)),
@@ -61,12 +62,11 @@ def _run_schemas() -> Schema:
 
 def _login_schemas() -> Schema:
     known = methods()
-    login = {
+    intent = {
         "statement": _ref("Statement"),
         "method": {"enum": sorted(known)},
         "proof": {"anyOf": [dict(method.proof_schema) for method in known.values()]},
         "certificate": _TEXT,
-        "run": _ref("Run"),
     }
     commitment = {
         "method": {"enum": sorted(name for name, method in known.items() if getattr(method, "bearer", False))},
@@ -86,7 +86,13 @@ def _login_schemas() -> Schema:
     }
     return {
         "Statement": _object(statement),
-        "Login": _object(login, ("certificate",)),
+        "Login": _object(
+            {
+                "request": _TEXT | {"description": "of kind login; its intent:", "contentSchema": _ref("LoginIntent")},
+                "run": _ref("Run"),
+            }
+        ),
+        "LoginIntent": _object(intent, ("certificate",)),
         "LoginShare": _object({"share": _ref("Share"), "digest": _HEX, "certificate_input": _TEXT}),
         "Commitment": _object(commitment),
         "Receipt": _object({"receipt": _object({"party": _PARTY, "issued_at": _NUMBER, "signature": _HEX})}),

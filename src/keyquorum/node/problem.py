@@ -24,7 +24,7 @@ from keyquorum.protocols.correlations import Depleted
 from keyquorum.rounds.errors import Abort, Blame
 
 BAD_REQUEST, NOT_FOUND, CONFLICT, TOO_LARGE, TOO_MANY, UNAVAILABLE = 400, 404, 409, 413, 429, 503
-OTHERS = "ask again with other signers and the next attempt number"
+OTHERS = "ask for another of the runs, or sign the request again with other signers"
 
 
 @dataclass

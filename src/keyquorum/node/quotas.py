@@ -85,13 +85,18 @@ class Quotas:
 
     # -- runs --------------------------------------------
 
-    def admit(self, *, session: str, key: str = "", identities: Iterable[tuple[int, bytes]] = ()) -> None:
+    def admit(
+        self, *, session: str, key: str = "", identities: Iterable[tuple[int, bytes]] = (), again: bool = False
+    ) -> None:
         """Count one run for all who are behind it, for the request that is being handled.
 
-        Raises `ApiError` 429 "quota_exceeded" or "reserved" with the time to wait, and then nothing was counted.
+        Another run of the same request (`again`) counts for the node and for the address that asks for it alone:
+        whoever sees a request can ask for the runs that it names, and must not use up its owner's quotas. Raises
+        `ApiError` 429 "quota_exceeded" or "reserved" with the time to wait, and then nothing was counted.
         """
         names = list(self._names(session, key, identities))
-        for kind, name in names:
+        counted = [(kind, name) for kind, name in names if not again or kind in (NODE, "address")]
+        for kind, name in counted:
             if wait := self._runs[kind].wait(name):
                 self._refuse("quota_exceeded", f"{_SHARES[kind]} has used up its quota at this node", wait)
         tenants = tuple(f"{kind}/{name}" for kind, name in names if kind not in (NODE, "address"))
@@ -99,7 +104,7 @@ class Quotas:
         of_node = self._runs[NODE].level(NODE) / self._runs[NODE].capacity
         if min(self._places(), of_node) < self._reserve and not self._take_allowance(tenants):
             self.refuse_reserved()
-        for kind, name in names:
+        for kind, name in counted:
             self._runs[kind].take(name)
         _tenants.set(tenants)
 

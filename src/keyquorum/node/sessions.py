@@ -1,8 +1,9 @@
 """Answers for sessions: `POST /v1/sessions` (log in, step up), `/v1/sessions/list` and `/v1/revocations`.
 
-*Log in*: the proof is verified here, with this node's own view of the chain and its own questions to providers, and the
-node signs its share of the certificate, whose bytes all nodes build alike. With a certificate for the same session key
-it is a step-up: the new identity joins those of the old one that are still good. *List*: the sessions that this node
+*Log in*: the session key signed the statement with its proof; the proof is verified here, with this node's own view of
+the chain and its own questions to providers, and the node signs its share of the certificate, whose bytes all nodes
+build alike. With a certificate for the same session key it is a step-up: the new identity joins those of the old one
+that are still good. *List*: the sessions that this node
 helped to certify, to whoever has proven one of their identities. *Revoke*: the node checks who asks, and signs its
 share of (what, until when) with the network key; the chain makes it known to everybody.
 
@@ -18,15 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyquorum.algebra.strict_json import fields, loads
-from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth import revocation
+from keyquorum.auth import login_request, revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.encoding import to_hex
 from keyquorum.auth.errors import NOT_PERMITTED, NOT_PROVEN, AuthError, malformed
 from keyquorum.auth.method import At, Committee, Context, Fetch, Proven, prove
 from keyquorum.auth.network import from_checksum
-from keyquorum.auth.request import MAX_LIFETIME, REVOKE, SESSIONS
+from keyquorum.auth.request import MAX_LIFETIME, MAX_RUNS, REVOKE, SESSIONS
 from keyquorum.auth.revocation import Revocation
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import Statement
@@ -44,8 +44,7 @@ from keyquorum.node.signing import Answer, RunChoice, Signing
 from keyquorum.node.strangers import Strangers
 from keyquorum.protocols.key_share import KeyShare
 
-REMEMBERED = 600
-_LOGIN = {"statement": dict, "method": str, "proof": dict, "run": dict}
+_LOGIN = {"request": str, "run": int}
 
 
 @dataclass(frozen=True)
@@ -85,42 +84,43 @@ class Sessions:
 
     async def open(self, body: bytes, max_body: int) -> Answer:
         """Answer `POST /v1/sessions`: this node's share of the certificate for a login that it verified itself."""
-        found = fields(loads(body, max_body), _LOGIN, {"certificate": str})
-        choice = self._signing.check_choice(RunChoice.parse(found["run"]))
-        statement = Statement.from_json(found["statement"])
+        found = fields(loads(body, max_body), _LOGIN)
         now = int(time.time())
+        login = login_request.verify(found["request"], self._view.network, now)
+        request, statement = login.request, login.statement
+        choice = self._signing.check_choice(RunChoice.of(request, found["run"]))
         # First what costs nothing, then whoever asks is counted, and only then is anything looked up for him.
         statement.check_terms(self._view.network, now)
-        claim = claim_of(found["method"], found["proof"])
+        claim = claim_of(login.method, login.proof)
         self._quotas.count_login(claim)
         block_time = await self._view.recent_block_time(bytes.fromhex(statement.block[2:]))
         statement.check(self._view.network, now, lambda _: block_time is not None)
-        old = await self._stepping_up(found["certificate"], now)
+        old = await self._stepping_up(login.certificate, now)
         context = self._context(now, block_time or 0, claim)
-        proven = await self._prove(found["method"], found["proof"], statement, context, claim)
+        proven = await self._prove(login.method, login.proof, statement, context, claim)
         identities = [proven] if old is None else certificates.step_up(old, statement, proven)
-        summary = f"{'log in' if old is None else 'step up'} by {found['method']}"
+        summary = f"{'log in' if old is None else 'step up'} by {login.method}"
         note(summary=summary, session=statement.session.thumbprint, methods=[(one.type, one.id) for one in identities])
         signing_input = certificates.certificate_input(statement, identities, old)
-        payload = tagged_hash(Tag.SIGN_REQUEST, "certificate", signing_input)
-        known = _known(statement, identities, old)
+        known = _known(statement, proven, old)
         key = await self._network_key()
 
         async def make() -> Answer:
             digest = certificates.digest(signing_input)
-            shares = await self._signing.run_signing("session", key, digest, payload, choice)
+            shares = await self._signing.run_signing("session", key, digest, request.payload_digest, choice)
             self._store.remember(known, now)
             return self._signing.answer(shares, digest) | {"certificate_input": signing_input.decode()}
 
-        def admit(_: bool) -> None:
-            self._quotas.admit(session=statement.session.thumbprint, identities=known.methods)
+        def admit(made: int) -> None:
+            names = [(one.type, one.id) for one in identities]
+            self._quotas.admit(session=statement.session.thumbprint, identities=names, again=made % MAX_RUNS != 0)
 
         return await self._attempts.once(
             statement.session.thumbprint,
-            "login:" + statement.challenge,
-            payload,
-            choice.attempt,
-            until=now + REMEMBERED,
+            request.id,
+            request.payload_digest,
+            choice.slot,
+            until=request.expires + 2 * 60,
             now=now,
             make=make,
             admit=admit,
@@ -223,10 +223,10 @@ class Sessions:
 
     async def revoke(self, body: bytes, max_body: int) -> Answer:
         """Answer `POST /v1/revocations`: this node's share of the network's signature on a revocation."""
-        found = fields(loads(body, max_body), CALLER | {"run": dict}, MAY_HAVE)
-        choice = self._signing.check_choice(RunChoice.parse(found["run"]))
+        found = fields(loads(body, max_body), CALLER | {"run": int}, MAY_HAVE)
         now = int(time.time())
         certificate, request = await self._access.read(found, REVOKE, now)
+        choice = self._signing.check_choice(RunChoice.of(request, found["run"]))
         what = revocation.read_revocation(request.intent)
         await self._check_authority(what, certificate)
         note(summary=f"revoke mark 0x{what.mark.hex()}")
@@ -242,11 +242,11 @@ class Sessions:
             certificate.session.thumbprint,
             request.id,
             request.payload_digest,
-            choice.attempt,
+            choice.slot,
             until=request.expires + 2 * 60,
             now=now,
             make=make,
-            admit=lambda _: self._signing.admit(certificate),
+            admit=lambda made: self._signing.admit(certificate, made=made),
         )
 
     async def _check_authority(self, what: Revocation, certificate: Certificate) -> None:
@@ -269,14 +269,16 @@ class Sessions:
             ) from None
 
 
-def _known(statement: Statement, identities: list[Proven], old: Certificate | None) -> KnownSession:
+def _known(statement: Statement, proven: Proven, old: Certificate | None) -> KnownSession:
+    """Return what is remembered of a session: whose it was when it began, whoever was proven in it later."""
+    first = (proven,) if old is None else old.methods
     return KnownSession(
         id=statement.challenge if old is None else old.id,
         session=statement.session.thumbprint,
-        methods=tuple(sorted((one.type, one.id) for one in identities)),
+        methods=tuple(sorted((one.type, one.id) for one in first)),
         keys=statement.keys,
         scopes=statement.scopes,
         uses=statement.uses,
-        issued_at=max(one.issued_at for one in identities) if old is None else old.issued_at,
+        issued_at=proven.issued_at if old is None else old.issued_at,
         expires=statement.expires,
     )

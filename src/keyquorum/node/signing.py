@@ -1,8 +1,9 @@
 """Answers `POST /v1/sign`, and runs the signing protocol for whoever at this node needs it.
 
 Validate, then authorise, then limit, and only then spend (nothing invalid costs a correlation). This node checks
-the certificate, the request, the intent, and the key's state at two blocks with its own eyes; the signer set and
-the attempt number are the only things it takes from whoever fans out, and both are part of the run's session id.
+the certificate, the request, the intent, and the key's state at two blocks with its own eyes. Which of the runs that
+the user signed is made is the only thing it takes from whoever fans out; its signers and its number are part of the
+run's session id.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 
 from keyquorum.algebra import field
 from keyquorum.algebra.rng import Rng
-from keyquorum.algebra.strict_json import BadJson, fields, loads
+from keyquorum.algebra.strict_json import fields, loads
 from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.control import scopes_needed
-from keyquorum.auth.request import SIGN
+from keyquorum.auth.request import MAX_RUNS, SIGN, Request
 from keyquorum.chain.contracts import eth_address
 from keyquorum.intents import read as read_intent
 from keyquorum.node.access import CALLER, MAY_HAVE, Access
-from keyquorum.node.attempts import ATTEMPTS, Attempts
+from keyquorum.node.attempts import Attempts
 from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.keys import Keys
@@ -47,21 +48,23 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunChoice:
-    """What the one who fans out chooses: the signers, sorted, and the attempt number 0..7."""
+    """One of the runs that a request names: its signers, sorted, and its number, from 0."""
 
     signers: tuple[int, ...]
     attempt: int
 
     @classmethod
-    def parse(cls, value: object) -> RunChoice:
-        """Read `{"signers": [...], "attempt": n}`; raise `BadJson` for anything else."""
-        found = fields(value, {"signers": list, "attempt": int}, where="run")
-        signers, attempt = found["signers"], found["attempt"]
-        if not all(type(j) is int and 1 <= j <= 65535 for j in signers) or signers != sorted(set(signers)):
-            raise BadJson("bad_value", "run.signers must be PartyIds, ascending, each once")
-        if not 0 <= attempt < ATTEMPTS:
-            raise BadJson("bad_value", f"run.attempt must be from 0 to {ATTEMPTS - 1}")
-        return cls(tuple(signers), attempt)
+    def of(cls, request: Request, number: int) -> RunChoice:
+        """Return the run of this number; raise `ApiError` when the request names fewer."""
+        if not 0 <= number < len(request.runs):
+            known = f"the request names {len(request.runs)} runs, numbered from 0"
+            raise ApiError(BAD_REQUEST, "bad_run", known, "name one of them, or sign the request with more")
+        return cls(request.runs[number], number)
+
+    @property
+    def slot(self) -> tuple[int, tuple[int, ...]]:
+        """What tells the runs of one request apart."""
+        return self.attempt, self.signers
 
 
 class Signing:
@@ -102,11 +105,11 @@ class Signing:
 
     async def sign(self, body: bytes, max_body: int) -> Answer:
         """Answer `POST /v1/sign`: this node's share, the digest, and what this node understood it is signing."""
-        found = fields(loads(body, max_body), CALLER | {"run": dict}, MAY_HAVE)
-        choice = self.check_choice(RunChoice.parse(found["run"]))
+        found = fields(loads(body, max_body), CALLER | {"run": int}, MAY_HAVE)
         now = int(time.time())
         self._quotas.check((await self._access.certificate(found["certificate"], now)).counted[0][0])
         certificate, request = await self._access.read(found, SIGN, now)
+        choice = self.check_choice(RunChoice.of(request, found["run"]))
         intent = read_intent(request.intent, None)
         note(summary=intent.summary)
         key = self._keys.load(bytes.fromhex(request.key[2:]))
@@ -114,10 +117,10 @@ class Signing:
         needed = scopes_needed(intent, self._view.chain_id, governing)
         await self._access.authorise(certificate, needed, request.key)
 
-        def admit(first: bool) -> None:
-            counted = certificate.counted if first else ()
+        def admit(made: int) -> None:
+            counted = () if made else certificate.counted
             self.uses.check(counted)
-            self.admit(certificate, request.key)
+            self.admit(certificate, request.key, made)
             self.uses.take(counted, now)
 
         async def make() -> Answer:
@@ -128,19 +131,23 @@ class Signing:
             certificate.session.thumbprint,
             request.id,
             request.payload_digest,
-            choice.attempt,
+            choice.slot,
             until=request.expires + 2 * 60,
             now=now,
             make=make,
             admit=admit,
         )
 
-    def admit(self, certificate: Certificate, key: str = "") -> None:
-        """Count one run for all who are behind it; raises `ApiError` 429."""
+    def admit(self, certificate: Certificate, key: str = "", made: int = 0) -> None:
+        """Count a request for all who are behind it, `made` runs of which were made before; raises `ApiError` 429.
+
+        The runs that it names count as one: a node that fails its user, or starts them all, uses up nothing of his.
+        """
         self._quotas.admit(
             session=certificate.counted[0][0],
             key=key,
             identities=[(proven.type, proven.id) for proven in certificate.methods],
+            again=made % MAX_RUNS != 0,
         )
 
     # -- the run --------------------------------------------

@@ -115,7 +115,7 @@ def _verification(client: AsyncClient, session: Session) -> float:
     key = client.facts.network_key
     assert key is not None  # noqa: S101 - a login has succeeded
     now = int(time.time())
-    _, asked = session.request(requests.SIGN, {"kind": "evm-message", "message": "hello"}, "0x" + "11" * 32)
+    asked = session.ask(requests.SIGN, {"kind": "evm-message", "message": "hello"}, "0x" + "11" * 32).sign([(1, 2, 3)])
     began = time.process_time()
     for _ in range(CHECKS):
         certificate = certificates.verify(asked["certificate"], client.facts.id, key, now)

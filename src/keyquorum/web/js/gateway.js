@@ -2,13 +2,17 @@
  * The gateway that serves this page, and the chain it names. Both are asked, neither is believed more than it must be.
  * @module
  */
+import { shuffled, spread, turned } from "./runs.js";
+
+const SIGNED_AT_MOST = 3;
 
 /** An answer that says no, with what a person can do about it. */
 export class Refused extends Error {
-  /** @param {string} code @param {string} message @param {string} hint */
-  constructor(code, message, hint) {
+  /** @param {string} code @param {string} message @param {string} hint @param {number[]} [parties] nodes to avoid */
+  constructor(code, message, hint, parties = []) {
     super(hint ? `${message}: ${hint}` : message);
     this.code = code;
+    this.parties = parties;
   }
 }
 
@@ -29,7 +33,8 @@ async function ask(url, options) {
   const answer = await response.json().catch(() => null);
   if (response.ok && answer !== null) return answer;
   const error = answer?.error ?? {};
-  throw new Refused(error.code ?? "bad_answer", error.message ?? `${where} answered ${response.status}`, error.hint ?? "");
+  const message = error.message ?? `${where} answered ${response.status}`;
+  throw new Refused(error.code ?? "bad_answer", message, error.hint ?? "", error.parties ?? []);
 }
 
 /** @param {string} path */
@@ -38,6 +43,27 @@ export const get = (path) => ask(path);
 /** @param {string} url @param {object} body */
 export const post = (url, body) =>
   ask(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+/**
+ * Ask for what nodes do together: which of them may do it is signed with the request, and signed again with others when
+ * all of these failed. Who answers is what the gateway says; a lie costs time, and nothing else.
+ * @param {string} path
+ * @param {(runs: number[][]) => Promise<object>} sign
+ * @returns {Promise<any>}
+ */
+export async function postSigned(path, sign) {
+  const { nodes, threshold } = await get("/v1/network");
+  const order = shuffled(nodes.map((/** @type {any} */ node) => node.party));
+  let avoid = nodes.filter((/** @type {any} */ node) => node.live === false).map((/** @type {any} */ node) => node.party);
+  for (let tries = 0; ; tries++) {
+    try {
+      return await post(path, await sign(turned(spread(order, threshold, avoid), tries)));
+    } catch (error) {
+      if (!(error instanceof Refused) || error.code !== "runs_used_up" || tries + 1 === SIGNED_AT_MOST) throw error;
+      avoid = [...avoid, ...error.parties];
+    }
+  }
+}
 
 /**
  * What does not change while the page is open.

@@ -2,9 +2,9 @@
  * What is done with a key: it is made, it signs messages and transactions, its sessions are listed and ended.
  * @module
  */
-import { chain, get, post } from "./gateway.js";
+import { chain, get, post, postSigned } from "./gateway.js";
 import { signed, unsigned } from "./rlp.js";
-import { makeRequest } from "./session.js";
+import { request } from "./session.js";
 
 /** @typedef {import("./session.js").Session} Session */
 /** @typedef {{token_id: string, address: string, public_key: string}} Key */
@@ -21,7 +21,7 @@ const RECEIPT_PAUSE = 500;
  */
 export async function create(session, { another = null, userPublicKey } = {}) {
   const intent = userPublicKey ? { another, user_pubkey: userPublicKey } : { another };
-  return post("/v1/keys", await makeRequest(session, "mint", "*", intent));
+  return post("/v1/keys", await request(session, "mint", "*", intent)([]));
 }
 
 /** @param {string} tokenId @returns {Promise<Key & {owner: string}>} */
@@ -33,7 +33,7 @@ export const describe = (tokenId) => get(`/v1/keys/${tokenId}`);
  * @param {object} intent
  * @returns {Promise<{signature: {r: string, s: string, v: number, compact: string}, summary: string}>}
  */
-export const sign = async (session, key, intent) => post("/v1/sign", await makeRequest(session, "sign", key.token_id, intent));
+export const sign = (session, key, intent) => postSigned("/v1/sign", request(session, "sign", key.token_id, intent));
 
 /** @param {Session} session @param {Key} key @param {string} message */
 export const signMessage = (session, key, message) => sign(session, key, { kind: "evm-message", message });
@@ -89,7 +89,7 @@ async function mined(rpc, hash) {
 export const balance = async (rpc, address) => BigInt(await chain(rpc, "eth_getBalance", address, "latest"));
 
 /** @param {Session} session @returns {Promise<any[]>} the sessions of whoever opened this one, as the nodes remember them */
-export const sessions = async (session) => (await post("/v1/sessions/list", await makeRequest(session, "sessions", "*", {}))).sessions;
+export const sessions = async (session) => (await post("/v1/sessions/list", await request(session, "sessions", "*", {})([]))).sessions;
 
 /** @param {Session} session @param {string} id */
-export const endSession = async (session, id) => post("/v1/revocations", await makeRequest(session, "revoke", "*", { session: id }));
+export const endSession = (session, id) => postSigned("/v1/revocations", request(session, "revoke", "*", { session: id }));

@@ -8,10 +8,10 @@
  */
 import { toHex } from "./bytes.js";
 import * as discord from "./discord.js";
-import { newestBlock, post } from "./gateway.js";
+import { newestBlock, postSigned } from "./gateway.js";
 import { takeAnswer, authorizationUrl } from "./oidc.js";
 import * as passkey from "./passkey.js";
-import { claims, newSession } from "./session.js";
+import { claims, loginRequest, newSession } from "./session.js";
 import { challengeOf, newStatement, thumbprint } from "./statement.js";
 import { forget, load, save } from "./store.js";
 
@@ -50,8 +50,7 @@ export async function begin(network, open) {
  * @returns {Promise<Done>} the session is remembered by this browser
  */
 export async function finish({ session, statement, stepUp }, method, proof) {
-  const body = { statement, method, proof, ...(stepUp ? { certificate: stepUp } : {}) };
-  const { certificate } = await post("/v1/sessions", body);
+  const { certificate } = await postSigned("/v1/sessions", loginRequest(session, statement, method, proof, stepUp));
   const before = stepUp ? claims(session).methods : [];
   const opened = { ...session, certificate };
   if (claims(opened).sub !== (await thumbprint(session.jwk))) throw new Error("the certificate is for another session");

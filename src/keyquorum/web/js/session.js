@@ -2,9 +2,9 @@
  * Session keys: P-256, made in this browser for one login, and never leaving it. And what they sign.
  * @module
  */
-import { fromBase64url, random, toBase64url } from "./bytes.js";
+import { fromBase64url, random, toBase64url, toHex } from "./bytes.js";
 import { claimsOf, sign } from "./jws.js";
-import { thumbprint } from "./statement.js";
+import { challengeOf, thumbprint } from "./statement.js";
 
 /** @typedef {import("./statement.js").Jwk} Jwk */
 /**
@@ -32,25 +32,40 @@ export const claims = (session) => claimsOf(session.certificate ?? "");
 export const isOpen = (session) => !!session?.certificate && claims(session).exp > Date.now() / 1000;
 
 /**
- * Sign a request (spec/auth.md, section 5).
+ * A request (spec/auth.md, section 5), which can be signed again with other runs: its id stays.
  * @param {Session} session
  * @param {"sign" | "mint" | "revoke" | "sessions"} kind
  * @param {string} key token id; "*" where the kind names none
  * @param {object} intent
- * @returns {Promise<{certificate: string, request: string}>} what nodes and gateway take
+ * @returns {(runs: number[][]) => Promise<{certificate: string, request: string}>} what nodes and gateway take
  */
-export async function makeRequest(session, kind, key, intent) {
+export function request(session, kind, key, intent) {
+  const id = toBase64url(random(18));
   const certificate = session.certificate ?? "";
-  const request = await sign(session.key, "keyquorum-request+jws", {
-    network: claims(session).iss,
-    id: toBase64url(random(18)),
-    exp: Math.floor(Date.now() / 1000) + LIFETIME,
-    kind,
-    key,
-    intent,
-  });
-  return { certificate, request };
+  const { iss: network } = claims(session);
+  return async (runs) => ({ certificate, request: await signRequest(session, { network, id, kind, key, intent, runs }) });
 }
+
+/**
+ * A login: signed by the key that its statement is for, so that nobody else can do anything with it.
+ * @param {Session} session
+ * @param {import("./statement.js").Statement} statement
+ * @param {string} method
+ * @param {object} proof
+ * @param {string} [certificate] to be stepped up
+ * @returns {(runs: number[][]) => Promise<{request: string}>}
+ */
+export function loginRequest(session, statement, method, proof, certificate) {
+  const intent = { statement, method, proof, ...(certificate ? { certificate } : {}) };
+  return async (runs) => {
+    const id = toHex(await challengeOf(statement)).slice(2);
+    return { request: await signRequest(session, { network: statement.network, id, kind: "login", key: "*", intent, runs }) };
+  };
+}
+
+/** @param {Session} session @param {object} payload all but the expiry */
+const signRequest = (session, payload) =>
+  sign(session.key, "keyquorum-request+jws", { ...payload, exp: Math.floor(Date.now() / 1000) + LIFETIME });
 
 /**
  * @param {Jwk} jwk
