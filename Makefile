@@ -47,8 +47,8 @@ fmt: install ## format the code
 bench: install ## measure, and compare with the table in docs/performance.md
 	@$(BIN)/keyquorum bench
 
-soak: install ## the long sweeps
-	@$(BIN)/python -m pytest -q -m soak
+soak: install ## the long sweeps of docs/reliability.md; `make soak T=tests/sim` only some
+	@$(BIN)/python -m pytest -q -m soak $(T)
 
 contracts: install ## compile the contracts again and refresh the committed artifacts
 	@$(BIN)/python tools/build_contracts.py

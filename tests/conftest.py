@@ -22,9 +22,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    if endless := sorted({item.nodeid for item in soak if item.get_closest_marker("timeout") is None}):
+        # What is meant to run for hours never ends well under the limit that is meant for the others.
+        raise pytest.UsageError(f"a soak test has a time limit of its own, these have none: {endless}")
     if "soak" in config.getoption("-m", default=""):
         return
-    soak = [item for item in items if item.get_closest_marker("soak")]
     if soak:
         config.hook.pytest_deselected(items=soak)
         items[:] = [item for item in items if item not in soak]

@@ -73,6 +73,7 @@ def test_no_two_honest_parties_end_with_different_keys() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 def test_no_two_honest_parties_end_with_different_keys_in_a_thousand_schedules() -> None:
     assert equivocate(1000) > 1500
 

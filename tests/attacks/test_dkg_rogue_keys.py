@@ -112,6 +112,7 @@ def test_a_key_that_cancels_the_others_is_not_accepted() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 def test_a_key_that_cancels_the_others_is_not_accepted_in_a_thousand_runs() -> None:
     rogue_runs(1000)
 

@@ -88,7 +88,11 @@ def test_lies_in_several_columns_need_all_bits() -> None:
 
 @pytest.mark.parametrize(
     ("disguise", "links"),
-    [("stays", 120), ("disconnects", 40), pytest.param("stays", 1000, marks=pytest.mark.soak)],
+    [
+        ("stays", 120),
+        ("disconnects", 40),
+        pytest.param("stays", 1000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+    ],
 )
 def test_probing_column_after_column_ends_with_the_first_wrong_guess(disguise: str, links: int) -> None:
     """What a prober learns of a Delta before it is gone: two bits on average, and nothing afterwards."""

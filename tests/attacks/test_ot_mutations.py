@@ -159,6 +159,7 @@ def test_the_same_seeds_in_another_direction_do_not_fit(direction: tuple[int, in
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(20))
 def test_any_flipped_bit_of_either_message_is_blamed(seed: int) -> None:
     rng = SeededRng(seed)

@@ -46,11 +46,13 @@ def test_many_signatures_all_verify_and_no_nonce_repeats() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(14400)
 def test_a_hundred_thousand_signatures_all_verify() -> None:
     sign_many(1600, 64, (1, 3), 3)
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("n", "t"), [(30, 20), (100, 67)])
 def test_large_sets_sign(n: int, t: int) -> None:
     sign_many(2, 2, tuple(range(1, t + 1)), n)

@@ -364,6 +364,7 @@ def test_a_thief_loosens_nothing_before_the_delay_has_passed():
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("machine", [Model, Thief])
 def test_delays_hold_in_a_long_run(machine):
     run(machine, examples=300, steps=60)

@@ -299,5 +299,6 @@ def test_no_order_of_actions_loses_a_key_or_keeps_a_grant_alive():
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 def test_no_order_of_actions_loses_a_key_or_keeps_a_grant_alive_in_a_long_run():
     run_ledger(examples=200, steps=60)

@@ -28,7 +28,11 @@ def unhex(text: str) -> bytes:
 
 def run_demo(nodes: int) -> dict[str, Any]:
     done = subprocess.run(
-        [KEYQUORUM, "demo", "--nodes", str(nodes), "--json"], capture_output=True, text=True, timeout=170, check=False
+        [KEYQUORUM, "demo", "--nodes", str(nodes), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=170 if nodes <= 4 else 570,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (line,) = done.stdout.splitlines()
@@ -36,7 +40,9 @@ def run_demo(nodes: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("nodes", "threshold"), [(4, 3), pytest.param(7, 5, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("nodes", "threshold"), [(4, 3), pytest.param(7, 5, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
 def test_everything_that_the_demo_claims_holds_for_other_libraries(nodes: int, threshold: int) -> None:
     found = run_demo(nodes)
     assert set(found) == MEMBERS

@@ -77,7 +77,9 @@ def p99(seconds: list[float]) -> float:
     return sorted(seconds)[int(len(seconds) * 0.99)]
 
 
-@pytest.mark.parametrize(("duration", "pause"), [(8.0, 0.3), pytest.param(1800.0, 0.7, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("duration", "pause"), [(8.0, 0.3), pytest.param(1800.0, 0.7, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
 async def test_a_flood_is_the_floods_own_problem(
     live: Live, attacker: Tenant, key: Key, duration: float, pause: float
 ) -> None:

@@ -298,6 +298,7 @@ def test_every_mutation_of_every_field_ends_as_documented(protocol: Protocol) ->
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("protocol", SWEPT, ids=lambda protocol: protocol.name)
 @pytest.mark.parametrize("seed", range(3))
 def test_every_mutation_between_every_two_parties_in_many_orders(protocol: Protocol, seed: int) -> None:

@@ -53,11 +53,13 @@ def test_signing_agrees_in_any_order() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_key_generation_agrees_in_ten_thousand_orders() -> None:
     generate_many(range(10_000))
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_signing_agrees_in_ten_thousand_orders() -> None:
     sign_many(range(10_000))
 
@@ -72,6 +74,7 @@ def test_confirmation_agrees_in_any_order() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_a_hundred_parties_make_a_key_and_sixty_seven_sign_with_it() -> None:
     keys = {j: pending.keys[0] for j, pending in make_keys(100, 67).items()}
     signers = tuple(range(34, 101))
