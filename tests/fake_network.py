@@ -91,7 +91,10 @@ class FakeNode:
     async def _live(self, _: web.Request) -> web.Response:
         if self.mode == "frozen":
             await asyncio.sleep(60)
-        return web.json_response({"status": "live"}, status=503 if self.mode == "unready" else 200)
+        unready = self.mode == "unready"
+        reasons = ["1 of 5 batches of keys on the chain are missing here \x1b[31m"] if unready else []
+        found = {"ready": not unready, "serves": True, "reasons": reasons, "degraded": []}
+        return web.json_response(found, status=503 if unready else 200)
 
     async def _seen(self, _: web.Request) -> web.Response:
         self.asked_for_blocks += 1

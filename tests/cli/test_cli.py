@@ -95,10 +95,20 @@ def test_the_version_is_printed() -> None:
 def test_status_shows_nodes_and_ends_with_4_when_too_few_are_ready(folder: Path, network: FakeNetwork) -> None:
     found = run_json(folder, "status")
     assert found["ready"] is True and len(found["nodes"]) == 4
+    assert found["can_lose"] == 1
+    assert [node["state"] for node in found["nodes"]] == [""] * 4
     assert "3 of 4" in run(folder, "status").stdout
+    network.set("unready", 1)
+    assert run_json(folder, "status")["can_lose"] == 0
     network.set("unready", 1, 2)
-    assert run_json(folder, "status", code=4)["live"] == 2
+    found = run_json(folder, "status", code=4)
+    assert (found["live"], found["can_lose"]) == (2, 0)
+    states = {node["party"]: node["state"] for node in found["nodes"]}
+    assert states[1].startswith("1 of 5 batches of keys on the chain are missing here")
+    assert "\x1b" not in states[1]
+    assert states[3] == ""
     result = run(folder, "status")
+    assert "are missing here" in result.stdout
     assert result.exit_code == 4
     assert "2 of 4 nodes are ready" in result.stderr
 

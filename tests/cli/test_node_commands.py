@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from keyquorum.cli.main import app
 from keyquorum.cli.node_folder import NodeFolder
 from keyquorum.node.config import load
+from keyquorum.node.floor import Floor
 from keyquorum.node.store import Store, StoredShare, StoreError
 from keyquorum.node.strikes import Strikes
 from keyquorum.node.vault import read_key_source
@@ -160,7 +161,7 @@ def test_a_malformed_token_id_is_refused(config: Path, token_id: str) -> None:
     assert "token id" in run_json(config, "release", token_id, code=2)["error"]["message"]
 
 
-@pytest.mark.parametrize("arguments", [("check",), ("pardon", "3"), ("release", "0x1")])
+@pytest.mark.parametrize("arguments", [("check",), ("pardon", "3"), ("release", "0x1"), ("forget-chain",)])
 def test_a_running_node_is_left_alone(config: Path, arguments: tuple[str, ...]) -> None:
     strike(config, 3, 3)
     store = opened(config)
@@ -172,7 +173,7 @@ def test_a_running_node_is_left_alone(config: Path, arguments: tuple[str, ...]) 
     assert run_json(config, "check")["strikes"][0]["strikes"] == 3
 
 
-@pytest.mark.parametrize("arguments", [("check",), ("pardon", "3"), ("release", "0x1")])
+@pytest.mark.parametrize("arguments", [("check",), ("pardon", "3"), ("release", "0x1"), ("forget-chain",)])
 def test_no_store_no_settings_and_a_wrong_key_are_clear_errors(config: Path, arguments: tuple[str, ...]) -> None:
     assert "cannot be read" in run_json(config.with_name("none.toml"), *arguments, code=2)["error"]["message"]
     key = config.with_name("store.key")
@@ -194,6 +195,17 @@ def test_a_disk_that_fails_is_a_clear_error(config: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("keyquorum.node.database.Writer._attempt", staticmethod(full))
     error = run_json(config, "pardon", "3", code=2)["error"]
     assert error["code"] == "store_failed" and "full" in error["message"]
+
+
+def test_a_node_forgets_the_chain_it_has_seen_when_its_operator_says_so(config: Path) -> None:
+    store = opened(config)
+    floor = Floor(store, load(config).chain.router)
+    floor.see(23)
+    store.close()
+    assert run_json(config, "forget-chain") == {"forgotten_blocks": [23]}
+    store = opened(config)
+    assert Floor(store, load(config).chain.router).block == 0
+    store.close()
 
 
 def halve(file: Path) -> None:
@@ -247,7 +259,7 @@ def test_an_init_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     assert folder.address == again.address
 
 
-@pytest.mark.parametrize("name", ["check", "pardon", "release"])
+@pytest.mark.parametrize("name", ["check", "pardon", "release", "forget-chain"])
 def test_help_says_that_the_node_must_be_stopped(name: str) -> None:
     shown = CliRunner().invoke(app, ["node", name, "--help"])
     assert shown.exit_code == 0 and "must be stopped" in " ".join(shown.stdout.split())

@@ -9,9 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+from structlog.testing import capture_logs
 
 from cluster import Cluster
 from keyquorum.client.results import Key
+from keyquorum.node.app import Node
+from keyquorum.node.config import load
+from keyquorum.node.floor import PREFIX
+from keyquorum.node.store import Store
+from keyquorum.node.vault import read_key_source
 
 
 async def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
@@ -84,3 +90,28 @@ async def test_a_lost_peer_is_lost_redundancy_and_no_reason_of_its_own(cluster: 
     assert (await cluster.nodes[1].network())["degraded"] == found["degraded"]
     await cluster.start_node(4)
     await cluster.ready()
+
+
+async def test_a_restarted_node_does_not_act_on_an_older_chain(cluster: Cluster) -> None:
+    await cluster.ready()
+    seen = cluster.nodes[1]._store.info("newest-block/")
+    assert seen, "what every node sees is written down"
+    await cluster.stop_node(4)
+    node = Node(load(cluster.folders[3].path / "node.toml"))
+    await note(cluster, 10**6)
+    with capture_logs() as lines:
+        starting = asyncio.create_task(node.start())
+        await until(lambda: [line for line in lines if "has seen block 1000000" in line.get("reason", "")])
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await node.stop()
+    await note(cluster, 0)
+    await cluster.start_node(4)
+    await cluster.ready()
+
+
+async def note(cluster: Cluster, block: int) -> None:
+    settings = load(cluster.folders[3].path / "node.toml")
+    store = Store(settings.node.data_dir, read_key_source(settings.keys))
+    await store.put_info(PREFIX + settings.chain.router.lower(), str(block).encode())
+    store.close()

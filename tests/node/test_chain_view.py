@@ -446,6 +446,22 @@ async def hash_of(chain: Chain, block: int | str) -> bytes:
     return bytes.fromhex((await chain.rpc.block(block))["hash"][2:])
 
 
+async def test_after_a_restart_an_older_chain_is_refused_until_it_has_caught_up(chain: Chain) -> None:
+    seen = (await (await chain.view()).head()).newest
+    restarted = ChainView([Endpoint(chain.rpc.url)], chain.router, "latest")
+    chain.views.append(restarted)
+    restarted.floor = seen + 3
+    with pytest.raises(ChainUnavailable, match=f"show block {seen}, this node has seen block {seen + 3}"):
+        await restarted.open()
+    assert restarted.age == float("inf")
+    await chain.mine(2)
+    with pytest.raises(ChainUnavailable, match="forget-chain"):
+        await restarted.open()
+    await chain.mine()
+    await restarted.open()
+    assert (await restarted.head()).newest == seen + 3
+
+
 async def test_a_block_is_recent_down_to_the_depth(chain: Chain) -> None:
     view = await chain.view()
     await chain.mine(4)

@@ -433,6 +433,33 @@ async def accepted(world: World) -> list[bytes]:
     return [payload for _, topic, payload in world.sent if topic == "dkg/accept"]
 
 
+async def test_no_two_ceremonies_share_a_nonce() -> None:
+    follower = World(me=4)
+    for reference in (b"1" * 16, b"2" * 16):
+        follower.notice("dkg/propose", Proposal(POOL, 4, 1), reference=reference)
+        await accepted(follower)
+    answers = await accepted(follower)
+    assert len(answers) == len(set(answers)) == 2
+    assert all(len(nonce) == 32 for nonce in answers)
+
+    leader = World()
+    started: list[dict[int, bytes]] = []
+
+    async def hold(reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
+        started.append(nonces)
+
+    async def gather(*_: object) -> dict[int, bytes]:
+        return {j: bytes([j]) * 32 for j in (2, 3, 4)}
+
+    leader.minting.ceremonies._hold = hold  # type: ignore[method-assign]
+    leader.minting.shop.gatherings.gather = gather  # type: ignore[assignment]
+    for _ in range(2):
+        await leader.minting.ceremonies.lead(POOL, 4)
+    first, second = (nonces[1] for nonces in started)
+    assert first != second
+    assert first != answers[0]
+
+
 async def test_leftovers_of_a_day_are_bounded() -> None:
     for leftovers, answers in ((ceremonies.PENDING_LIMIT - 1, 1), (ceremonies.PENDING_LIMIT, 0)):
         world = World(me=4)

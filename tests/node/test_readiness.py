@@ -91,6 +91,7 @@ def test_a_node_that_misses_keys_serves_and_is_not_ready() -> None:
     node = made()
     node.shop.missing = None
     assert "not been compared" in node.readiness()["reasons"][0]
+    assert not node.readiness()["serves"]
     node.shop.missing = 2
     found = node.readiness()
     assert (found["ready"], found["serves"]) == (False, True)

@@ -72,8 +72,10 @@ def _protocols(out: Output) -> list[dict[str, Any]]:
 
 
 def _network(out: Output, samples: int, clients: int, seconds: float) -> list[dict[str, Any]]:
-    from keyquorum.cli.benchmarks import network
+    from keyquorum.cli.benchmarks import network, readiness
 
+    with tempfile.TemporaryDirectory(prefix="keyquorum-bench-") as folder:
+        asked = asyncio.run(readiness.measure(Path(folder), _progress(out)))
     with tempfile.TemporaryDirectory(prefix="keyquorum-bench-") as folder:
         found = asyncio.run(network.measure(Path(folder), samples, clients, seconds, _progress(out)))
     return [
@@ -84,6 +86,7 @@ def _network(out: Output, samples: int, clients: int, seconds: float) -> list[di
         _row("keys per second", found.keys_per_second, "/s (batches of 64, n = 4)", 100),
         _row("up to ready", found.up, "s", 10),
         _row("memory per node, pools full", found.memory_per_node * MB, "MB", 200),
+        _row("/readyz with 100,000 keys, p99", asked * MS, "ms", 5),
     ]
 
 

@@ -317,9 +317,9 @@ class LocalNetwork:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while names:
                 for name, url in list(names.items()):
-                    if await _is_ready(session, url):
+                    if state := await _state(session, url):
                         del names[name]
-                        self._progress(f"{name} is ready")
+                        self._progress(f"{name} {state}")
                     elif time.monotonic() > give_up:
                         raise Unavailable(
                             f"{name} is not ready after {self._ready_seconds:.0f} s",
@@ -376,12 +376,16 @@ class LocalNetwork:
         return AsyncClient(self.network, **({"account": self.account()} | options))
 
 
-async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+async def _state(session: aiohttp.ClientSession, url: str) -> str:
+    """Return "is ready", or that it serves with which keys missing; "" while it does not."""
     try:
         async with session.get(url + "/readyz") as response:
-            return response.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return False
+            if response.status == 200:
+                return "is ready"
+            found = await response.json()
+            return f"serves, but {'; '.join(found['reasons'])}" if found.get("serves") else ""
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return ""
 
 
 async def _has_code(rpc: Rpc, address: str) -> bool:

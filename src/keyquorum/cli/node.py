@@ -1,7 +1,7 @@
 """`keyquorum node ...`: for operators, one node on a host of its own.
 
-`check`, `pardon` and `release` open the node's store themselves and therefore need the node stopped: what they change,
-a running process holds in memory, and two processes on one store would be two lives of one identity.
+`check`, `pardon`, `release` and `forget-chain` open the node's store themselves and therefore need the node stopped:
+what they change, a running process holds in memory, and two processes on one store would be two lives of one identity.
 """
 
 from __future__ import annotations
@@ -143,6 +143,21 @@ def pardon(
                 raise Misconfigured(f"party {party} has no strikes here", code="no_strikes", hint=hint)
             asyncio.run(Strikes(store).pardon(party))
         out.result({"party": party, "forgotten": noted["strikes"], "was_quarantined": noted["quarantined"]})
+
+
+@app.command("forget-chain")
+def forget_chain(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Let the node act on a chain that is shorter than the one it has seen. The node must be stopped.
+
+    Only for a chain that was put back on purpose: on an older chain what was revoked since is not revoked.
+    """
+    with command(as_json) as out:
+        from keyquorum.node.floor import forget, known_floors
+
+        with _stopped(config) as store:
+            floors = known_floors(store)
+            asyncio.run(forget(store))
+        out.result({"forgotten_blocks": sorted(floors.values())})
 
 
 @app.command("release")

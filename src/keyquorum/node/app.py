@@ -32,6 +32,7 @@ from keyquorum.node.clocks import Clocks
 from keyquorum.node.commitments import Commitments
 from keyquorum.node.config import NodeConfig, PoolsSection, load
 from keyquorum.node.connection import Limits
+from keyquorum.node.floor import Floor
 from keyquorum.node.identity import Identity
 from keyquorum.node.identity_secret import IdentitySecret
 from keyquorum.node.keys import Keys
@@ -87,6 +88,8 @@ class Node:
         self._stopping.append(_sync(self._store.close))
         identity = Identity.load(self._store, data)
         self._keys = Keys(self._store)
+        self._floor = Floor(self._store, config.chain.router)
+        self._view.floor = self._floor.block
         await self._open_chain()
         membership = await self._find_membership(identity)
         await self._start_mesh(identity, membership)
@@ -243,6 +246,7 @@ class Node:
     async def _look(self) -> None:
         head = await self._view.refresh()
         self.clocks.see_block(head.newest_time)
+        self._floor.see(head.newest)
         self._take_membership(await self._view.membership())
         self.identity_secret.tick(await self._view.network_key())
 

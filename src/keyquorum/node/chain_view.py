@@ -98,8 +98,12 @@ class ChainView:
     """Reads of one node; `refresh` must be called often, and is called by every read that is older than a moment."""
 
     def __init__(self, rpcs: list[Rpc], router: str, finality: str | int, needed: int | None = None) -> None:
-        """`needed` of the endpoints must agree (None: more than half)."""
+        """`needed` of the endpoints must agree (None: more than half).
+
+        A block below `floor`, which may be set before `open`, is no block of a chain to act on.
+        """
         self._quorum = Quorum(rpcs, needed)
+        self.floor = 0
         self._finality = finality
         self._head: Head | None = None
         self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -177,6 +181,10 @@ class ChainView:
 
     async def _newest(self) -> Block:
         block = await self._quorum.newest()
+        if block.number < self.floor:
+            shown = f"the endpoints show block {block.number}, this node has seen block {self.floor} before"
+            raise ChainUnavailable(f"{shown}: they lag, or the chain was put back: see `keyquorum node forget-chain`")
+        self.floor = 0  # reached: from here on what this process has seen counts
         lower = self._head is not None and block.number < self._head.newest
         # Another hash at a height that was seen is a reorganisation. Anything else is endpoints that lag.
         if lower and self._seen.get(block.number, block.hash) == block.hash:

@@ -127,6 +127,8 @@ class Status:
             reasons.append("no key is active yet")
         elif self.keys.quarantined() >= self.keys.count():
             reasons.append("every active key share is in quarantine: see `keyquorum node check`")
+        elif self.shop.missing is None:
+            reasons.append("the keys on the chain have not been compared with those here yet")
         elif not self.identity_secret.ready:
             reasons.append("the identity secret is not complete yet" + self._refused_parts())
         return reasons
@@ -134,9 +136,7 @@ class Status:
     def _partial_reasons(self) -> list[str]:
         """Return what stops this node for some keys only."""
         found = []
-        if self.shop.missing is None:
-            found.append("the keys on the chain have not been compared with those here yet")
-        elif self.shop.missing:
+        if self.shop.missing:
             found.append(
                 f"{self.shop.missing} of {self.shop.registered} batches of keys on the chain are missing here: "
                 "was an old copy of data/ restored?"

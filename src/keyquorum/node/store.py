@@ -284,8 +284,15 @@ class Store:
 
     async def put_info(self, name: str, value: bytes) -> None:
         """Write a value that is not secret, in place of the last one of that name."""
-        replace = "INSERT OR REPLACE INTO info VALUES (?, ?)"
-        await asyncio.wrap_future(self._writer.submit(lambda c: c.execute(replace, (name, value)) and None))
+        await asyncio.wrap_future(self.put_info_soon(name, value))
+
+    def put_info_soon(self, name: str, value: bytes) -> Future[None]:
+        """Do so without waiting for the disk; if that fails, the store is out of use."""
+
+        def replace(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO info VALUES (?, ?)", (name, value))
+
+        return self._writer.submit(replace)
 
     def info(self, prefix: str = "") -> dict[str, bytes]:
         """Return every value whose name begins with `prefix`."""

@@ -1,0 +1,64 @@
+"""What a session's revocation hangs on is hashed once for a session and key, whatever it signs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from keyquorum.auth import revocation
+from keyquorum.auth.certificate import Certificate
+from keyquorum.auth.errors import AuthError
+from keyquorum.auth.method import Proven
+from keyquorum.auth.session_key import SessionKey
+from keyquorum.node.access import MARKS_CACHED, Access, _marks_of
+
+KEYS = tuple(f"0x{number:064x}" for number in (1, 2))
+
+
+def certificate(name: str = "ab" * 32) -> Certificate:
+    key: Any = SimpleNamespace()
+    session = SessionKey(b"x" * 32, b"y" * 32, key)
+    return Certificate("n", session, 1000, 2000, name, (Proven(1, b"me", 999),), KEYS, (1,), 5, ((name, 5),))
+
+
+class View:
+    """The chain's times for the marks it is asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[bytes]] = []
+        self.times: dict[bytes, int] = {}
+
+    async def revoked_before(self, marks: list[bytes]) -> list[int]:
+        self.asked.append(marks)
+        return [self.times.get(mark, 0) for mark in marks]
+
+
+async def test_marks_are_made_once_for_a_session_and_key_and_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    real = revocation.marks_of
+    monkeypatch.setattr(revocation, "marks_of", lambda held, key: made.append(key) or real(held, key))
+    _marks_of.cache_clear()
+    view: Any = View()
+    access = Access(view)
+    for _ in range(10):
+        for key in KEYS:
+            await access.alive(certificate(), key)
+    assert made == list(KEYS)
+    assert len(view.asked) == 20
+    assert [[*ends, *methods] for ends, methods in (real(certificate(), key) for key in KEYS)] == view.asked[-2:]
+
+
+async def test_a_revocation_counts_at_once_for_marks_that_are_remembered() -> None:
+    view: Any = View()
+    access = Access(view)
+    await access.alive(certificate(), KEYS[0])
+    view.times[revocation.key_mark(KEYS[0])] = 1000
+    with pytest.raises(AuthError, match="revoked"):
+        await access.alive(certificate(), KEYS[0])
+    await access.alive(certificate(), KEYS[1])
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    assert _marks_of.cache_info().maxsize == MARKS_CACHED
