@@ -21,6 +21,7 @@ import structlog
 WAITING: Final = 4096
 LAST_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.05
+STANDARD_ERROR: Final = 2
 
 
 class LogLines:
@@ -79,7 +80,11 @@ def _missing(count: int) -> bytes:
 
 def configure_logging() -> LogLines:
     """Log one JSON object a line to standard error, for both kinds of loggers; return the stream."""
-    stream = LogLines(sys.stderr.fileno())
+    try:
+        descriptor = sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):  # replaced by something that is no file
+        descriptor = STANDARD_ERROR
+    stream = LogLines(descriptor)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_AsJson())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
