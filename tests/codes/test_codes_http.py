@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,8 +13,10 @@ from aiohttp.test_utils import make_mocked_request
 
 from codes.code_world import MAIL, Desk, session, statement_for
 from keyquorum.auth.code_assertion import make_answer
-from keyquorum.codes.app import client_of, make_app
+from keyquorum.codes.app import make_app
 from keyquorum.codes.drivers import ProviderDown
+from keyquorum.serving import buckets
+from keyquorum.serving.addresses import client_of
 
 ADA = session("ada")
 
@@ -124,11 +125,12 @@ async def test_a_preflight_is_answered(make_front: Callable[..., Any]) -> None:
 
 
 async def test_one_client_cannot_flood(make_front: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 5.0
+    monkeypatch.setattr(buckets.Meter.__init__, "__defaults__", (lambda: now,))
     front = await make_front(requests_per_second=3)
-    monkeypatch.setattr("keyquorum.codes.app.time", SimpleNamespace(monotonic=lambda: 5.5))
     found = await asyncio.gather(*(front.post("/v1/codes/abc/answer", {}) for _ in range(40)))
     assert sorted(status for status, _ in found) == [400] * 3 + [429] * 37
-    monkeypatch.setattr("keyquorum.codes.app.time", SimpleNamespace(monotonic=lambda: 6.0))
+    now = 5.4
     assert (await front.post("/v1/codes/abc/answer", {}))[0] == 400
     assert (await front.call("GET", "/livez"))[0] == 200
 

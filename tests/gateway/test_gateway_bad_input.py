@@ -15,9 +15,9 @@ from keyquorum.auth import jws
 from keyquorum.auth import request as requests
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.client import AsyncClient
-from keyquorum.gateway import http as gateway_http
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
+from keyquorum.serving import shell
 
 STATEMENT = {
     "network": "eip155:1:0x0000000000000000000000000000000000000001",
@@ -167,7 +167,7 @@ async def test_a_body_without_length_is_cut_off_at_the_limit(server: Server) -> 
 async def test_a_body_that_never_ends_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
-    monkeypatch.setattr(gateway_http, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(shell, "BODY_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.gateway.port)
     writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     status = await asyncio.wait_for(reader.readline(), 3)

@@ -18,6 +18,7 @@ from keyquorum.node import api
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.openapi import document
 from keyquorum.node.problem import ApiError
+from keyquorum.serving import shell
 
 MAX_BODY = 64 * 1024
 
@@ -63,7 +64,7 @@ class Site:
 @pytest.fixture
 async def site():
     service = Service()
-    runner = web.AppRunner(api.make_app(service, MAX_BODY, per_second=1000), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(api.make_app(service, MAX_BODY, shell.Limits(1000)), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as http:
@@ -148,14 +149,14 @@ async def test_a_compressed_body_is_refused_and_not_unpacked(site: Site) -> None
 
 
 async def test_a_slow_body_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(shell, "BODY_SECONDS", 0.05)
 
     async def slow():
         yield b"{"
         await asyncio.sleep(1)
 
     status, answer = await site.ask("POST", "/v1/sign", data=slow())
-    assert (status, answer["error"]["code"]) == (400, "too_slow")
+    assert (status, answer["error"]["code"]) == (408, "too_slow")
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [
@@ -196,9 +197,13 @@ async def test_a_trusted_address_is_not_limited() -> None:
 
 
 @asynccontextmanager
-async def asked(**options: Any) -> AsyncIterator[Callable[[], Awaitable[tuple[int, Any, str | None]]]]:
+async def asked(
+    per_second: float, **options: Any
+) -> AsyncIterator[Callable[[], Awaitable[tuple[int, Any, str | None]]]]:
     """A site that is asked for /v1/network: status, body, and the header Retry-After."""
-    runner = web.AppRunner(api.make_app(Service(), MAX_BODY, **options), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        api.make_app(Service(), MAX_BODY, shell.Limits(per_second), **options), access_log=None, shutdown_timeout=0.1
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession() as http:
@@ -234,7 +239,7 @@ async def test_the_document_describes_exactly_the_routes(site: Site) -> None:
     status, answer = await site.ask("GET", "/v1/openapi.json")
     assert status == 200
     assert answer == json.loads(json.dumps(document()))
-    app = api.make_app(site.service, MAX_BODY, 1)
+    app = api.make_app(site.service, MAX_BODY, shell.Limits(1))
     routes = {
         (r.resource.canonical, r.method.lower()) for r in app.router.routes() if r.resource and r.method != "HEAD"
     }

@@ -15,10 +15,23 @@ from aiohttp import web
 from node_world import until
 
 from keyquorum.node import api, audit
-from keyquorum.node.audit import FAILED, GRANTED, REFUSALS, REFUSED, Audit, Entry, note, one_line
+from keyquorum.node.audit import (
+    FAILED,
+    FAILURES,
+    GRANTED,
+    REFUSAL_SECONDS,
+    REFUSALS,
+    REFUSED,
+    Audit,
+    Entry,
+    note,
+    one_line,
+)
 from keyquorum.node.config import AuditSection
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.problem import UNAVAILABLE, ApiError
+from keyquorum.serving.buckets import Meter
+from keyquorum.serving.shell import Limits
 
 CANARY = "canary-4f1c9b"
 
@@ -96,7 +109,7 @@ async def test_refusals_stand_apart_so_that_a_flood_of_them_pushes_nothing_out(t
 async def test_refusals_of_one_address_are_limited_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = Audit(tmp_path, AuditSection())
     now = [100.0]
-    monkeypatch.setattr(record._refusals, "_clock", lambda: now[0])
+    record._refusals = Meter(REFUSALS, REFUSAL_SECONDS, lambda: now[0])
     for _ in range(1000):
         record.record(Entry("sign", "10.0.0.1"), REFUSED, "bad_request")
     record.record(Entry("sign", "10.0.0.2"), REFUSED, "bad_request")
@@ -107,7 +120,31 @@ async def test_refusals_of_one_address_are_limited_and_counted(tmp_path: Path, m
     found = lines(tmp_path / "refusals.log")
     assert [line["address"] for line in found].count("10.0.0.2") == 1
     assert len(found) == REFUSALS + 2
-    assert found[-1]["unrecorded_before"] == 1000 - REFUSALS == record.counts["refusals_unrecorded"]
+    assert found[-1]["unrecorded_before"] == 1000 - REFUSALS == record.counts["lines_unrecorded"]
+
+
+@pytest.mark.parametrize(("session", "place", "other", "most"), [
+    ("", "refusals.log", "audit.log", REFUSALS), ("a session", "audit.log", "refusals.log", FAILURES),
+])  # fmt: skip
+async def test_failures_are_limited_for_an_address_and_in_all_and_strangers_stand_with_the_refusals(
+    tmp_path: Path, session: str, place: str, other: str, most: float
+) -> None:
+    record = Audit(tmp_path, AuditSection())
+    clock = lambda: 100.0  # noqa: E731
+    record._refusals, record._failures = (Meter(each, REFUSAL_SECONDS, clock) for each in (REFUSALS, FAILURES))
+    for _ in range(int(most) + 1):
+        record.record(Entry("sign", "10.0.0.1", session), FAILED, "internal")
+    for number in range(20_000):
+        record.record(Entry("sign", f"10.1.{number % 250}.1", session), FAILED, "internal")
+    record.record(Entry("mint"), FAILED, "chain_unavailable")  # the node's own work is not limited
+    record.start()
+    await record.close()
+    found = lines(tmp_path / place)
+    assert [line["address"] for line in found if "address" in line].count("10.0.0.1") == most
+    own = lines(tmp_path / "audit.log")[-1]
+    assert (own["what"], own["decision"]) == ("mint", FAILED)
+    assert most < len(found) <= Meter.IN_ALL * most + 1
+    assert all("address" not in line for line in lines(tmp_path / other))
 
 
 async def test_files_are_bounded_in_size_and_number_and_end_with_whole_lines(tmp_path: Path) -> None:
@@ -227,7 +264,7 @@ async def asked(tmp_path: Path, fault: Exception | None, bodies: list[str]) -> t
     service.fault = fault
     record = Audit(tmp_path, AuditSection())
     record.start()
-    runner = web.AppRunner(api.make_app(service, 65_536, 1000, record), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(api.make_app(service, 65_536, Limits(1000), record), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"

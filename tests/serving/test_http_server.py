@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 
 from keyquorum.serving import http_server
@@ -39,7 +41,9 @@ class Site:
 
 
 @asynccontextmanager
-async def site(most: int = 100, per_address: int = 50, **options: Any) -> AsyncIterator[Site]:
+async def site(
+    most: int = 100, per_address: int = 50, header_seconds: float = PATIENCE, **options: Any
+) -> AsyncIterator[Site]:
     release = asyncio.Event()
 
     async def okay(_: web.Request) -> web.Response:
@@ -57,7 +61,7 @@ async def site(most: int = 100, per_address: int = 50, **options: Any) -> AsyncI
 
     app = web.Application()
     app.add_routes([web.get("/ok", okay), web.get("/slow", slow), web.post("/echo", echo), web.get("/broken", broken)])
-    server = HttpServer(app, most, per_address, header_seconds=PATIENCE, **options)
+    server = HttpServer(app, most, per_address, header_seconds=header_seconds, **options)
     port = await server.start("127.0.0.1", 0)
     try:
         yield Site(server, port, release)
@@ -158,28 +162,91 @@ async def test_slow_connections_do_not_keep_others_out() -> None:
         assert got == 10
 
 
-async def test_one_address_has_only_its_share_of_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with site(most=5, per_address=3) as here:
-        monkeypatch.setattr(here.server, "_header_seconds", 60.0)
+async def held(here: Site, count: int) -> None:
+    """Wait until the server holds `count` connections; the loop's own time is all it takes."""
+    for _ in range(10_000):
+        if len(here.server.connections) == count:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail(f"{len(here.server.connections)} connections, not {count}")
+
+
+async def test_one_address_has_only_its_share_of_the_connections_and_the_longest_waiting_one_makes_room() -> None:
+    async with site(most=5, per_address=3, header_seconds=3600.0) as here:
+        kept = []
+        for count in (1, 2, 3):
+            kept.append(await here.connect())
+            await held(here, count)
+        assert (await here.ask(GET))[0] == 200
+        assert await ended(kept[0][0])
+        assert here.server.counts == {"connections_evicted": 1}
+        await held(here, 2)
+        for _, writer in kept:
+            writer.close()
+
+
+async def test_what_is_being_answered_makes_room_for_nobody() -> None:
+    async with site(most=5, per_address=3, header_seconds=3600.0) as here:
         kept = [await here.connect() for _ in range(3)]
+        for _, writer in kept:
+            writer.write(GET.replace(b"/ok", b"/slow"))
+        await answering(here, 3)
         reader, _ = await here.connect()
         assert await ended(reader)
-        assert here.server.counts["connections_over_limit"] == 1
-        kept[0][1].close()
-        async with asyncio.timeout(5):
-            while len(here.server.connections) == 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        assert (await here.ask(GET))[0] == 200
-        kept[1][1].close(), kept[2][1].close()
+        assert here.server.counts == {"connections_over_limit": 1}
+        here.release.set()
+        assert [(await answer(each))[0] for each, _ in kept] == [200] * 3
+
+
+async def answering(here: Site, count: int) -> None:
+    for _ in range(10_000):
+        if sum(each.waiting is None for each in here.server.connections) == count:
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("they are not being answered")
+
+
+async def test_a_full_server_lets_newcomers_in_and_idle_ones_go() -> None:
+    async with site(most=4, per_address=4, header_seconds=3600.0) as here:
+        idle = [await here.connect() for _ in range(4)]
+        for reader, writer in idle:
+            writer.write(GET)
+            assert (await answer(reader))[0] == 200
+        for _ in range(3):
+            assert (await here.ask(GET))[0] == 200
+        assert here.server.counts["connections_evicted"] >= 1
+        assert len(here.server.connections) <= 4
 
 
 async def test_a_trusted_address_is_bound_by_the_whole_only() -> None:
-    async with site(most=5, per_address=1, trusted=["127.0.0.1"]) as here:
-        kept = [await here.connect() for _ in range(5)]
+    async with site(most=8, per_address=1, trusted=["127.0.0.0/8"], header_seconds=3600.0) as here:
+        kept = [await here.connect() for _ in range(8)]
+        await held(here, 8)
+        for _, writer in kept:
+            writer.write(GET.replace(b"/ok", b"/slow"))
+        await answering(here, 8)
         reader, _ = await here.connect()
         assert await ended(reader)
-        for _, writer in kept:
-            writer.close()
+        here.release.set()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_loop_that_was_late_reads_what_has_arrived_before_it_gives_a_client_up(new_loop: Any) -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_headers_that_came_while_the_loop_was_busy())
+
+
+async def _headers_that_came_while_the_loop_was_busy() -> None:
+    async with site() as here:
+        with socket.create_connection(("127.0.0.1", here.port)) as client:
+            client.setblocking(False)
+            client.sendall(GET[:10])
+            await held(here, 1)
+            client.sendall(GET[10:])
+            time.sleep(2 * PATIENCE)  # noqa: ASYNC251
+            received = await asyncio.get_running_loop().sock_recv(client, 4096)
+            assert received.startswith(b"HTTP/1.1 200")
+        assert not here.server.counts
 
 
 @pytest.mark.parametrize("data", [

@@ -1,7 +1,7 @@
-"""The HTTP side of a code service: bounded bodies, one shape of error, open to every origin, no address in any log.
+"""The HTTP side of a code service: its routes, how it says no, and how a process starts and stops.
 
-Errors are `{"error": {"code", "message", "hint"}}`, as nodes and gateways have them. CORS is open: a page of any
-origin may ask, because nothing depends on cookies and what is signed names its session.
+Around it is `serving.shell`. CORS is open: a page of any origin may ask, because nothing depends on cookies and what is
+signed names its session. No address is in any log.
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-import ssl
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 from aiohttp import web
 
@@ -28,129 +25,74 @@ from keyquorum.codes.config import CodesConfig, load
 from keyquorum.codes.drivers import ProviderDown
 from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import CONTENT_TYPE, Metrics
-from keyquorum.codes.service import TOO_MANY, CodeService, make_lines
-from keyquorum.serving.client_address import client_of
+from keyquorum.codes.service import CodeService, make_lines
 from keyquorum.serving.forever import until_asked
+from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.log_lines import configure_logging
+from keyquorum.serving.problem import BAD_REQUEST, HUNG_UP, Refusal, json_response
+from keyquorum.serving.shell import Asked, Limits, Route, Shell, Watch
 
 MAX_BODY = 16 * 1024
-BODY_SECONDS = 10.0
+METRICS_COST = 5.0
 READY_SECONDS, READY_FRESH_SECONDS = 10.0, 5.0
-_SERVICE: web.AppKey[CodeService] = web.AppKey("service", CodeService)
-_CORS = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Content-Type",
-    "Access-Control-Max-Age": "86400",
-}
 _SEE = "see spec/codes.md for the exact form"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger("keyquorum.codes")
 
 
-# ---- who asks, and how often ------------------------------------------------------------------------------------
-
-
-class _PerSecond:
-    """Requests of the current second by client."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._second = 0
-        self._counts: Counter[str] = Counter()
-
-    def allow(self, client: str) -> bool:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._counts = second, Counter()
-        self._counts[client] += 1
-        return self._counts[client] <= self._limit
-
-
-# ---- answers ----------------------------------------------------------------------------------------------------
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
-
-
-def _explain(error: Exception) -> web.Response:
-    status, code, message, hint = UNAVAILABLE, "internal", "the service failed to answer", "ask another service"
+def _explain(error: Exception) -> Refusal | None:
     if isinstance(error, BadJson):
-        status, code, message, hint = 400, f"json_{error.code}", str(error), _SEE
-    elif isinstance(error, AuthError):
-        status, code, message, hint = error.status, error.code, error.message, error.hint
-    elif isinstance(error, web.HTTPException):
-        names = {404: "no_such_path", 405: "wrong_method", 413: "too_large", 408: "too_slow"}
-        status, hint = error.status if error.status in names else 400, _SEE
-        code, message = names.get(status, "bad_http"), "the request is not one this service takes"
-    else:
-        # By type only: values could be somebody's address or code.
-        log.error("unexpected", error=type(error).__name__)
-    response = _json({"error": {"code": code, "message": message, "hint": hint}}, status)
-    if status in (408, 413):
-        response.force_close()
-    return response
+        return Refusal(BAD_REQUEST, f"json_{error.code}", str(error), _SEE)
+    if isinstance(error, AuthError):
+        return Refusal(error.status, error.code, error.message, error.hint)
+    return None
 
 
-def _manners(config: CodesConfig, metrics: Metrics) -> Any:
-    limit = _PerSecond(config.limits.requests_per_second)
+class _Watch(Watch):
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else "unknown"
-        response: web.StreamResponse
-        try:
-            if request.method == "OPTIONS":
-                response = web.Response(status=204)
-            elif request.path.startswith("/v1/") and not limit.allow(client_of(request, config.trusted_proxies)):
-                raise AuthError("too_many_requests", "too many requests", "slow down", TOO_MANY)
-            else:
-                response = await handler(request)
-        except Exception as error:
-            response = _explain(error)
-        response.headers.update(_CORS)
-        metrics.requests.labels(path, str(response.status)).inc()
-        return response
-
-    return middleware
+    def end(self, begun: Any, route: str, status: int, code: str, seconds: float) -> None:
+        if code != HUNG_UP:
+            self._metrics.requests.labels(route, str(status)).inc()
 
 
-async def _body(request: web.Request) -> Any:
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise BadJson("compressed", "compressed bodies are not read")
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return loads(await request.read(), MAX_BODY)
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
+# ---- what can be asked ------------------------------------------------------------------------------------------
 
 
-async def _request(request: web.Request) -> web.Response:
-    service = request.app[_SERVICE]
-    found = fields(await _body(request), {"channel": str, "address": str, "statement": dict})
-    client = client_of(request, service.config.trusted_proxies)
-    return _json(await service.request(found["channel"], found["address"], found["statement"], client))
+def _routes(service: CodeService, metrics: Metrics) -> list[Route]:
+    readiness_seen = Readiness(service)
 
+    async def request(asked: Asked) -> Any:
+        found = fields(loads(asked.body, MAX_BODY), {"channel": str, "address": str, "statement": dict})
+        return await service.request(found["channel"], found["address"], found["statement"], asked.client)
 
-async def _answer(request: web.Request) -> web.Response:
-    found = fields(await _body(request), {"code": str, "session_signature": str})
-    service = request.app[_SERVICE]
-    return _json(await service.answer(request.match_info["id"], found["code"], found["session_signature"]))
+    async def answer(asked: Asked) -> Any:
+        found = fields(loads(asked.body, MAX_BODY), {"code": str, "session_signature": str})
+        return await service.answer(asked.part("id"), found["code"], found["session_signature"])
 
+    async def issuer(_: Asked) -> Any:
+        return service.describe()
 
-async def _issuer(request: web.Request) -> web.Response:
-    return _json(request.app[_SERVICE].describe())
+    async def live(_: Asked) -> Any:
+        return {"status": "live", "version": __version__}
 
+    async def ready(_: Asked) -> Any:
+        found = await readiness_seen.look()
+        return json_response(
+            {"ready": not any(found.values()), "faults": found}, UNAVAILABLE if any(found.values()) else 200
+        )
 
-async def _live(_: web.Request) -> web.Response:
-    return _json({"status": "live", "version": __version__})
+    async def show_metrics(_: Asked) -> Any:
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-
-async def _ready(request: web.Request) -> web.Response:
-    found = await request.app[_READINESS].look()
-    return _json({"ready": not any(found.values()), "faults": found}, UNAVAILABLE if any(found.values()) else 200)
+    return [
+        Route("POST", "/v1/codes", request, max_body=MAX_BODY),
+        Route("POST", "/v1/codes/{id}/answer", answer, max_body=MAX_BODY),
+        Route("GET", "/v1/issuer", issuer, placed=False),
+        Route("GET", "/livez", live, probe=True),
+        Route("GET", "/readyz", ready, probe=True),
+        Route("GET", "/metrics", show_metrics, probe=True, cost=METRICS_COST),
+    ]
 
 
 async def readiness(service: CodeService) -> dict[str, str]:
@@ -189,28 +131,15 @@ class Readiness:
             return self._seen[1]
 
 
-_READINESS: web.AppKey[Readiness] = web.AppKey("readiness", Readiness)
-
-
 def make_app(service: CodeService, metrics: Metrics) -> web.Application:
     """Return the aiohttp application."""
-
-    async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-    app = web.Application(middlewares=[_manners(service.config, metrics)], client_max_size=MAX_BODY)
-    app[_SERVICE], app[_READINESS] = service, Readiness(service)
-    app.add_routes(
-        [
-            web.post("/v1/codes", _request),
-            web.post("/v1/codes/{id}/answer", _answer),
-            web.get("/v1/issuer", _issuer),
-            web.get("/livez", _live),
-            web.get("/readyz", _ready),
-            web.get("/metrics", show_metrics),
-        ]
-    )
-    return app
+    config = service.config
+    limits = Limits(config.limits.requests_per_second)
+    shell = Shell(
+        "service", _routes(service, metrics), _explain, limits, see=_SEE, watch=_Watch(metrics),
+        proxies=config.trusted_proxies, open_to_pages=True,
+    )  # fmt: skip
+    return shell.app()
 
 
 # ---- running ----------------------------------------------------------------------------------------------------
@@ -229,20 +158,18 @@ class Server:
         self._config = config
         self._metrics = Metrics()
         self.service = make_service(config, self._metrics, clock)
-        self._runner: web.AppRunner | None = None
+        self._http: HttpServer | None = None
         self.port = config.port
 
     async def __aenter__(self) -> Server:
         try:
+            config, limits = self._config, self._config.limits
             app = make_app(self.service, self._metrics)
-            self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-            await self._runner.setup()
-            site = web.TCPSite(self._runner, self._config.host, self._config.port, ssl_context=self._tls())
-            await site.start()
+            self._http = HttpServer(app, limits.connections, limits.connections_per_address, config.trusted_proxies)
+            self.port = await self._http.start(config.host, config.port, config.tls_cert, config.tls_key)
         except BaseException:
             await self.close()
             raise
-        self.port = self._runner.addresses[0][1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -250,21 +177,14 @@ class Server:
 
     async def close(self) -> None:
         """Stop listening, let messages under way finish, and close everything."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._http is not None:
+            await self._http.close()
         await self.service.close()
 
     @property
     def url(self) -> str:
         """Where it listens."""
         return f"{'https' if self._config.tls_cert else 'http'}://{self._config.host}:{self.port}"
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self._config.tls_cert is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._config.tls_cert, self._config.tls_key)
-        return context
 
 
 async def serve(path: Path) -> None:

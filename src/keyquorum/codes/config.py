@@ -117,6 +117,8 @@ class LimitsSection(_Section, frozen=True):
     per_range_day: Count = 30
     per_day: Count = 5000
     requests_per_second: Count = 20
+    connections: Count = 512
+    connections_per_address: Count = 64
     open_challenges: Count = 10_000
     sending: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
 

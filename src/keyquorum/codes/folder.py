@@ -54,7 +54,9 @@ failures_per_day = 10        # wrong codes for one address; then it is locked
 per_client_hour = 20         # codes asked for from one network address
 per_range_day = 30           # SMS to numbers that differ in the last three digits only
 per_day = 5000               # messages in all
-requests_per_second = 20     # of one network address
+requests_per_second = 20     # of one network address; five times that of all together
+connections = 512            # HTTP connections at a time
+connections_per_address = 64  # of those, from one network address
 open_challenges = 10000
 sending = 64                 # messages under way at once
 """

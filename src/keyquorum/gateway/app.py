@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,92 +19,117 @@ from aiohttp import web
 from keyquorum import __version__
 from keyquorum.gateway import page
 from keyquorum.gateway.config import GatewayConfig, load
-from keyquorum.gateway.http import MAX_BODY, PROXIES, UNAVAILABLE, Metrics, json_response, manners, read_body
+from keyquorum.gateway.http import (
+    COMMITMENT_BODY,
+    LOGIN_BODY,
+    MAX_BODY,
+    SESSION_BODY,
+    Metrics,
+    counting_failures,
+    explain,
+)
 from keyquorum.gateway.openapi import document
 from keyquorum.gateway.services import Gateway
-from keyquorum.serving.client_address import client_of
 from keyquorum.serving.forever import until_asked
 from keyquorum.serving.http_server import HttpServer
+from keyquorum.serving.problem import UNAVAILABLE, json_response
+from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Service = Callable[[bytes], Awaitable[dict[str, Any]]]
 ServiceFor = Callable[[bytes, str], Awaitable[dict[str, Any]]]
+METRICS_COST = 5.0
 
 
-def _page(make: Callable[[], web.Response]) -> Handler:
-    async def handler(_: web.Request) -> web.Response:
+def _showing(make: Callable[[], Any]) -> Handler:
+    async def handle(_: Asked) -> Any:
         return make()
 
-    return handler
+    return handle
 
 
 def _posting(service: Service) -> Handler:
-    async def handler(request: web.Request) -> web.Response:
-        return json_response(await service(await read_body(request)))
+    async def handle(asked: Asked) -> Any:
+        return await service(asked.body)
 
-    return handler
+    return handle
 
 
 def _posting_for(service: ServiceFor) -> Handler:
     """Pass the asking network address on, to what is limited by it."""
 
-    async def handler(request: web.Request) -> web.Response:
-        proxies = request.app[PROXIES]
-        return json_response(await service(await read_body(request), client_of(request, proxies)))
+    async def handle(asked: Asked) -> Any:
+        return await service(asked.body, asked.client)
 
-    return handler
+    return handle
 
 
-def make_app(
-    gateway: Gateway, metrics: Metrics, per_second: float, failed_logins: int, proxies: Sequence[str] = ()
-) -> web.Application:
-    """Return the aiohttp application; `proxies` are the addresses whose word about who asks is believed."""
-    specification = document()
+def make_app(gateway: Gateway, metrics: Metrics, config: GatewayConfig) -> web.Application:
+    """Return the aiohttp application."""
+    routes = [*_posts(gateway, config.failed_logins), *_gets(gateway, metrics), *_pages(gateway)]
+    limits = Limits(config.requests_per_second, config.bytes_per_second, config.unverified)
+    shell = Shell(
+        "gateway", routes, explain, limits, see="see /v1/openapi.json", watch=metrics, proxies=config.trusted_proxies,
+        open_to_pages=True,
+    )  # fmt: skip
+    return shell.app()
 
-    async def key(request: web.Request) -> web.Response:
-        return json_response(await gateway.describe_key(request.match_info["id"]))
 
-    async def passkey(request: web.Request) -> web.Response:
-        return json_response(await gateway.find_passkey(request.match_info["id"]))
+def _posts(gateway: Gateway, failed_logins: int) -> list[Route]:
+    login = counting_failures(_posting(gateway.open_session), failed_logins)
+    return [
+        Route("POST", "/v1/sign", _posting(gateway.sign), max_body=MAX_BODY),
+        Route("POST", "/v1/sessions", login, max_body=LOGIN_BODY),
+        Route("POST", "/v1/sessions/list", _posting(gateway.list_sessions), max_body=SESSION_BODY),
+        Route("POST", "/v1/revocations", _posting_for(gateway.revoke), max_body=SESSION_BODY),
+        Route("POST", "/v1/commitments", _posting_for(gateway.commit), max_body=COMMITMENT_BODY),
+        Route("POST", "/v1/keys", _posting_for(gateway.mint), max_body=SESSION_BODY),
+        Route("POST", "/v1/permissions", _posting_for(gateway.change_permissions), max_body=SESSION_BODY),
+    ]
 
-    async def network(_: web.Request) -> web.Response:
-        return json_response((await gateway.status()).to_json() | {"version": __version__})
 
-    async def ready(_: web.Request) -> web.Response:
+def _gets(gateway: Gateway, metrics: Metrics) -> list[Route]:
+    specification = json_response(document()).body
+
+    async def key(asked: Asked) -> Any:
+        return await gateway.describe_key(asked.part("id"))
+
+    async def passkey(asked: Asked) -> Any:
+        return await gateway.find_passkey(asked.part("id"))
+
+    async def network(_: Asked) -> Any:
+        return (await gateway.status()).to_json() | {"version": __version__}
+
+    async def ready(_: Asked) -> Any:
         status = await gateway.status()
         answer = {"ready": status.ready, "live": status.live, "needed": status.threshold}
         return json_response(answer, 200 if status.ready else UNAVAILABLE)
 
-    app = web.Application(middlewares=[manners(metrics, per_second, failed_logins)], client_max_size=MAX_BODY)
-    app[PROXIES] = list(proxies)
-    app.add_routes(_posts(gateway))
-    app.add_routes(
-        [
-            web.get("/v1/keys/{id}", key),
-            web.get("/v1/passkeys/{id}", passkey),
-            web.get("/v1/login", _page(lambda: json_response(gateway.login_options()))),
-            web.get("/v1/network", network),
-            web.get("/v1/openapi.json", _page(lambda: json_response(specification))),
-            web.get("/network.json", _page(lambda: json_response(gateway.network_file()))),
-            web.get("/livez", _page(lambda: json_response({"status": "live", "version": __version__}))),
-            web.get("/readyz", ready),
-            web.get("/metrics", _page(lambda: web.Response(body=metrics.text(), content_type="text/plain"))),
-        ]
-    )
-    app.add_routes(page.routes(page.connections(gateway.network_file(), gateway.login_options())))
-    return app
+    def shown() -> web.Response:
+        return web.Response(body=specification, content_type="application/json")
 
+    def text() -> web.Response:
+        return web.Response(body=metrics.text(), content_type="text/plain")
 
-def _posts(gateway: Gateway) -> list[web.RouteDef]:
     return [
-        web.post("/v1/sign", _posting(gateway.sign)),
-        web.post("/v1/sessions", _posting(gateway.open_session)),
-        web.post("/v1/sessions/list", _posting(gateway.list_sessions)),
-        web.post("/v1/revocations", _posting_for(gateway.revoke)),
-        web.post("/v1/commitments", _posting_for(gateway.commit)),
-        web.post("/v1/keys", _posting_for(gateway.mint)),
-        web.post("/v1/permissions", _posting_for(gateway.change_permissions)),
+        Route("GET", "/v1/keys/{id}", key),
+        Route("GET", "/v1/passkeys/{id}", passkey),
+        Route("GET", "/v1/login", _showing(gateway.login_options), placed=False),
+        Route("GET", "/v1/network", network),
+        Route("GET", "/v1/openapi.json", _showing(shown), probe=True),
+        Route("GET", "/network.json", _showing(gateway.network_file), placed=False),
+        Route("GET", "/livez", _showing(lambda: {"status": "live", "version": __version__}), probe=True),
+        Route("GET", "/readyz", ready, probe=True),
+        Route("GET", "/metrics", _showing(text), probe=True, cost=METRICS_COST),
     ]
+
+
+def _pages(gateway: Gateway) -> list[Route]:
+    serve = page.serving(page.connections(gateway.network_file(), gateway.login_options()))
+
+    async def handle(asked: Asked) -> Any:
+        return serve(asked.request)
+
+    return [Route("GET", path, handle, placed=False) for path in page.PATHS]
 
 
 class Server:
@@ -119,10 +144,8 @@ class Server:
         try:
             await self.gateway.connect()
             config = self._config
-            app = make_app(
-                self.gateway, Metrics(), config.requests_per_second, config.failed_logins, config.trusted_proxies
-            )
-            self._http = HttpServer(app, config.connections, config.connections_per_address)
+            app = make_app(self.gateway, Metrics(), config)
+            self._http = HttpServer(app, config.connections, config.connections_per_address, config.trusted_proxies)
             self.gateway.port = await self._http.start(config.host, config.port)
         except BaseException:
             await self.close()

@@ -34,7 +34,9 @@ mints_per_client = {mints_per_client}  # an hour, for each network address that 
 mints_per_method = {mints_per_method}  # an hour, for all logins of one type together
 commitments_per_client = {commitments_per_client}  # Discord logins an hour, for each network address
 calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
-requests_per_second = {requests_per_second}  # of one network address
+requests_per_second = {requests_per_second}  # of one network address; five times that of all together
+bytes_per_second = {bytes_per_second}     # of bodies, counted alike
+unverified = {unverified}              # requests at a time of callers who are not known yet
 failed_logins = {failed_logins}           # in ten minutes, of one network address
 connections = {connections}           # HTTP connections at a time
 trusted_proxies = {trusted_proxies}        # networks of proxies in front, whose X-Forwarded-For is believed
@@ -94,6 +96,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commitments_per_client: Positive = 60
     calls_per_key: Positive = 60
     requests_per_second: Positive = 200
+    bytes_per_second: Annotated[int, msgspec.Meta(ge=65_536)] = 2 << 20
+    unverified: Annotated[int, msgspec.Meta(ge=4)] = 256
     failed_logins: Positive = 100
     connections: Positive = 1024
     connections_per_address: Positive = 256

@@ -9,7 +9,7 @@ the page could serve another one: a passkey belongs to the page's domain, and so
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -26,6 +26,9 @@ HEADERS = {
     # Asked again each time, answered with 304: after an upgrade nobody mixes old and new modules.
     "Cache-Control": "no-cache",
 }
+
+
+PATHS = ("/", "/page.css", "/js/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,12 @@ def connections(network_file: Mapping[str, str], login: Mapping[str, Any]) -> li
     return [network_file["rpc"], *login["codes"], *discovered]
 
 
-def routes(connect: Iterable[str]) -> list[web.RouteDef]:
-    """Return the routes `/`, `/page.css` and `/js/{name}`; `connect` as for `policy`."""
+def serving(connect: Iterable[str]) -> Callable[[web.Request], web.Response]:
+    """Return what answers the requests for `PATHS`; `connect` as for `policy`."""
     stored = _load()
     headers = HEADERS | {"Content-Security-Policy": policy(connect)}
 
-    async def serve(request: web.Request) -> web.Response:
+    def serve(request: web.Request) -> web.Response:
         found = stored.get(request.path)
         if found is None:
             raise web.HTTPNotFound
@@ -78,7 +81,7 @@ def routes(connect: Iterable[str]) -> list[web.RouteDef]:
             headers=headers | {"ETag": found.tag},
         )
 
-    return [web.get(path, serve) for path in ("/", "/page.css", "/js/{name}")]
+    return serve
 
 
 def _load() -> dict[str, _File]:

@@ -39,6 +39,7 @@ from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
 from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
 from keyquorum.gateway.signups import SignUps
+from keyquorum.serving.places import verified
 
 STATUS_FRESH_SECONDS = 1.0
 STARTING_SECONDS = 0.1
@@ -104,6 +105,7 @@ class Gateway(Connection):
         certificate = certificates.verify(found["certificate"], network, await self._network_key(), now)
         certificate = delegation.follow(certificate, found["delegations"] or (), now)
         request = requests.verify(found["request"], certificate, network, now, kind=kind)
+        verified()
         return {name: value for name, value in found.items() if value}, certificate, request
 
     async def sign(self, body: bytes) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from keyquorum.auth.scopes import Scope
 from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView
 from keyquorum.node.problem import UNAVAILABLE, ApiError
+from keyquorum.serving.places import verified
 
 CERTIFICATES_CACHED = 4096
 MARKS_CACHED = 4096
@@ -59,6 +60,7 @@ class Access:
         note(session=held.session.thumbprint, key=request.key)
         alive = await self.alive(held, request.key)
         note(methods=[(one.type, one.id) for one in alive.methods])
+        verified()
         return alive, request
 
     async def certificate(self, token: str, now: int) -> Certificate:

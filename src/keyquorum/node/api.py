@@ -1,34 +1,34 @@
 """The HTTP API of a node: JSON in, JSON out, every refusal typed (`problem.py`), the document at /v1/openapi.json.
 
-Bodies are bounded before they are read, decoded strictly, and cost nothing when they are wrong. An exception that
-nobody foresaw is logged by type and place, without values, and answered as 503: another node may do better.
+Here are its routes and what a body of each may have; what stands around them is `serving.shell`. A body is decoded
+strictly by the service that it is for, and costs nothing when it is wrong.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
-import msgspec
-import structlog
 from aiohttp import web
 
 from keyquorum import __version__
+from keyquorum.auth.request import MAX_BYTES
 from keyquorum.chain.account import checksum
 from keyquorum.node.audit import FAILED, GRANTED, REFUSED, Audit
 from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
-from keyquorum.node.problem import BAD_REQUEST, NOT_FOUND, TOO_LARGE, TOO_MANY, UNAVAILABLE, ApiError, explain
+from keyquorum.node.problem import BAD_REQUEST, UNAVAILABLE, ApiError, explain
 from keyquorum.node.quotas import client_address
-from keyquorum.serving.buckets import Buckets
-from keyquorum.serving.client_address import client_of
+from keyquorum.serving.problem import HUNG_UP, Refusal, json_response
+from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell, Watch
 
-log = structlog.get_logger("keyquorum.api")
-
-BODY_SECONDS = 10.0
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# What a session signed is a certificate, what was lent, and a request; a login has a proof as well.
+SESSION_BODY = 64 * 1024
+LOGIN_BODY = 128 * 1024
+SIGN_BODY = MAX_BYTES + SESSION_BODY
+COMMITMENT_BODY = 16 * 1024
+METRICS_COST = 5.0
 
 
 class Service(Protocol):
@@ -70,109 +70,87 @@ class Service(Protocol):
 
 
 def make_app(
-    service: Service, max_body: int, per_second: float, audit: Audit | None = None, trusted: Collection[str] = ()
+    service: Service, max_body: int, limits: Limits, audit: Audit | None = None, trusted: Iterable[str] = ()
 ) -> web.Application:
     """Return the aiohttp application of one node; with `audit` every POST leaves a line there.
 
-    An address asks at most `per_second` times a second, unless it is one of `trusted`.
+    `trusted` networks are not limited; `max_body` bounds bodies whose route has no lower bound.
     """
-    guard = _guard(service, Buckets(per_second, 1.0), audit, frozenset(trusted))
-    specification = json_response(document())
+    watch = _Watch(service.metrics, audit)
+    routes = [replace(route, max_body=min(route.max_body, max_body)) for route in _routes(service)]
+    see = "see /v1/openapi.json"
+    return Shell("node", routes, _explain, limits, see=see, watch=watch, trusted=trusted).app()
 
-    def post(answer: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Handler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return json_response(await answer(await read_body(request, max_body)))
 
-        return handle
+def _routes(service: Service) -> list[Route]:
+    specification = json_response(document()).body
 
-    async def network(_: web.Request) -> web.Response:
-        return json_response(await service.network())
+    async def network(_: Asked) -> Any:
+        return await service.network()
 
-    async def key(request: web.Request) -> web.Response:
-        return json_response(await service.key(parse_key_id(request.match_info["id"])))
+    async def key(asked: Asked) -> Any:
+        return await service.key(parse_key_id(asked.part("id")))
 
-    async def live(_: web.Request) -> web.Response:
-        return json_response({"status": "live", "version": __version__})
+    async def live(_: Asked) -> Any:
+        return {"status": "live", "version": __version__}
 
-    async def ready(_: web.Request) -> web.Response:
+    async def ready(_: Asked) -> Any:
         found = service.readiness()
         return json_response(found, 200 if found["ready"] else UNAVAILABLE)
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(_: Asked) -> Any:
         return web.Response(body=service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def openapi(_: web.Request) -> web.Response:
-        return web.Response(body=specification.body, content_type="application/json")
+    async def openapi(_: Asked) -> Any:
+        return web.Response(body=specification, content_type="application/json")
 
-    app = web.Application(middlewares=[guard], client_max_size=max_body)
-    app.add_routes(
-        [
-            web.post("/v1/sign", post(service.sign)),
-            web.post("/v1/sessions", post(service.open_session)),
-            web.post("/v1/sessions/list", post(service.list_sessions)),
-            web.post("/v1/revocations", post(service.revoke)),
-            web.post("/v1/commitments", post(service.commit)),
-            web.get("/v1/network", network),
-            web.get("/v1/keys/{id}", key),
-            web.get("/v1/openapi.json", openapi),
-            web.get("/livez", live),
-            web.get("/readyz", ready),
-            web.get("/metrics", metrics),
-        ]
-    )
-    return app
+    return [
+        Route("POST", "/v1/sign", _posting(service.sign), max_body=SIGN_BODY),
+        Route("POST", "/v1/sessions", _posting(service.open_session), max_body=LOGIN_BODY),
+        Route("POST", "/v1/sessions/list", _posting(service.list_sessions), max_body=SESSION_BODY),
+        Route("POST", "/v1/revocations", _posting(service.revoke), max_body=SESSION_BODY),
+        Route("POST", "/v1/commitments", _posting(service.commit), max_body=COMMITMENT_BODY),
+        Route("GET", "/v1/network", network),
+        Route("GET", "/v1/keys/{id}", key),
+        Route("GET", "/v1/openapi.json", openapi, probe=True),
+        Route("GET", "/livez", live, probe=True),
+        Route("GET", "/readyz", ready, probe=True),
+        Route("GET", "/metrics", metrics, probe=True, cost=METRICS_COST),
+    ]
 
 
-def _guard(service: Service, limit: Buckets, audit: Audit | None, trusted: frozenset[str]) -> Any:
-    """Return what stands around every handler: the address's limit, refusals as JSON, the line in the audit, counts."""
+def _posting(answer: Callable[[bytes], Awaitable[dict[str, Any]]]) -> Handler:
+    async def handle(asked: Asked) -> Any:
+        return await answer(asked.body)
 
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        route = _route(request)
-        client = client_of(request, ())
+    return handle
+
+
+class _Watch(Watch):
+    """The line in the audit, the counts, and the address that quotas are counted by."""
+
+    def __init__(self, metrics: Metrics, audit: Audit | None) -> None:
+        self._metrics = metrics
+        self._audit = audit
+
+    def begin(self, method: str, route: str, client: str) -> Any:
         client_address.set(client)
-        begun = audit.begin(_kind(route), client) if audit and request.method == "POST" else None
-        decision = (FAILED, "hung_up")
-        try:
-            if request.path.startswith("/v1/") and client not in trusted:
-                _count(limit, client)
-            response = await handler(request)
-            decision = (GRANTED, "")
-        except Exception as error:
-            refusal = _explained(error, route)
-            response = _refusal(refusal)
-            decision = (FAILED if refusal.status >= UNAVAILABLE else REFUSED, refusal.code)
-        finally:
-            if audit and begun:
-                audit.end(begun, *decision)
-        service.metrics.requests.labels(route, str(response.status)).inc()
-        return response
+        return self._audit.begin(_kind(route), client) if self._audit and method == "POST" else None
 
-    return guard
+    def end(self, begun: Any, route: str, status: int, code: str, seconds: float) -> None:
+        if self._audit and begun:
+            failed = status >= UNAVAILABLE or code == HUNG_UP
+            self._audit.end(begun, FAILED if failed else REFUSED if code else GRANTED, code)
+        if code != HUNG_UP:
+            self._metrics.requests.labels(route, str(status)).inc()
 
 
-def json_response(value: Any, status: int = 200) -> web.Response:
-    """Return a JSON response."""
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
-
-
-async def read_body(request: web.Request, max_body: int) -> bytes:
-    """Return the body, at most `max_body` bytes; raise `ApiError` as soon as it is known to be larger or too slow."""
-    too_large = ApiError(TOO_LARGE, "too_large", f"a body has at most {max_body} bytes", "send less")
-    if request.content_length is not None and request.content_length > max_body:
-        raise too_large
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise ApiError(BAD_REQUEST, "bad_encoding", "compressed bodies are not read", "send the body as it is")
-    content = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                content += chunk
-                if len(content) > max_body:
-                    raise too_large
-    except TimeoutError:
-        raise ApiError(BAD_REQUEST, "too_slow", "the body did not arrive in time", "send it at once") from None
-    return bytes(content)
+def _explain(error: Exception) -> Refusal | None:
+    found = explain(error)
+    if found is None:
+        return None
+    more = {"parties": sorted(found.parties)} if found.parties else {}
+    return Refusal(found.status, found.code, found.message, found.hint, found.retry_after, more)
 
 
 def parse_key_id(text: str) -> bytes:
@@ -197,55 +175,9 @@ def describe_key(key_id: bytes, public_key: bytes, owner: bytes | None, state: s
     }
 
 
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "unknown"
-
-
-def _count(limit: Buckets, address: str) -> None:
-    if not limit.allow(address):
-        seconds = math.ceil(limit.wait(address))
-        message = "too many requests from this network address"
-        raise ApiError(TOO_MANY, "too_many_requests", message, "slow down", retry_after=seconds)
-
-
 def _kind(route: str) -> str:
     """Return the word for what was asked, "sign" for /v1/sign; never more of a stranger's path than its route."""
     return _KINDS.get(route, route.rpartition("/")[2])
 
 
 _KINDS = {"/v1/sessions": "session", "/v1/commitments": "commitment", "/v1/revocations": "revocation"}
-
-
-def _explained(error: Exception, route: str) -> ApiError:
-    if isinstance(error, web.HTTPException):
-        return _of_http(error)
-    found = explain(error)
-    if found is None:
-        # By type and place only: values could be secret.
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_qualname}:{place.tb_lineno}" if place else "?"
-        log.error("unexpected", route=route, type=type(error).__name__, where=where)
-        found = ApiError(UNAVAILABLE, "internal", "this node failed to answer", "ask another node")
-    return found
-
-
-def _refusal(problem: ApiError) -> web.Response:
-    response = json_response(problem.body(), problem.status)
-    if problem.retry_after:
-        response.headers["Retry-After"] = str(problem.retry_after)
-    if problem.status == TOO_LARGE:
-        response.force_close()
-    return response
-
-
-def _of_http(error: web.HTTPException) -> ApiError:
-    if error.status == NOT_FOUND:
-        return ApiError(NOT_FOUND, "no_such_path", "there is nothing here", "see /v1/openapi.json")
-    if error.status == 405:
-        return ApiError(405, "wrong_method", "this path does not take this method", "see /v1/openapi.json")
-    if error.status == TOO_LARGE:
-        return ApiError(TOO_LARGE, "too_large", "the body is too large", "send less")
-    return ApiError(BAD_REQUEST, "bad_http", "the request is not proper HTTP for this path", "see /v1/openapi.json")

@@ -57,6 +57,7 @@ from keyquorum.rounds.session import Envelope
 from keyquorum.serving.forever import PartEnded, forever, until_asked
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.log_lines import configure_logging
+from keyquorum.serving.shell import Limits as ShellLimits
 
 log = structlog.get_logger("keyquorum.node")
 
@@ -219,7 +220,8 @@ class Node:
         config, limits = self._config.api, self._config.limits
         self.audit.start()
         self._stopping.append(self.audit.close)
-        app = api.make_app(self, config.max_body, limits.requests_per_second, self.audit, self._config.quotas.gateways)
+        shell_limits = ShellLimits(limits.requests_per_second, limits.bytes_per_second, limits.unverified)
+        app = api.make_app(self, config.max_body, shell_limits, self.audit, self._config.quotas.gateways)
         self._http = HttpServer(
             app, limits.connections, limits.connections_per_address, self._config.quotas.gateways,
             counts=self._http_counts,

@@ -1,10 +1,11 @@
 """The record of every decision of this node: who asked for what, with which methods, and what the answer was.
 
-One JSON object a line in the node's folder: `audit.log` has what was granted or failed while it was made, and
-`refusals.log` what was refused, so that a flood of refusals cannot push the rest out. Each is rotated by size. A
-request has one line; what is known of it is filled in with `note` while it is handled, after the node has checked it,
-so a name in a line was proven. Never in a line: a token, proof, code, share or certificate. Summaries are cut to one
-line, and whatever looks like a signed token in them is left out.
+One JSON object a line in the node's folder: `audit.log` has what was granted, or failed for a caller who was verified,
+and `refusals.log` what was refused, or failed for a stranger, so that a flood of strangers cannot push the rest out; of
+failures and refusals so many are written for each address and in all. Each file is rotated by size. A request has one
+line; what is known of it is filled in with `note` while it is handled, after the node has checked it, so a name in a
+line was proven. Never in a line: a token, proof, code, share or certificate. Summaries are cut to one line, and
+whatever looks like a signed token in them is left out.
 
 Lines are handed to a thread in batches: a slow or full disk delays lines and at last loses some (counted in the
 metrics), but never a signature.
@@ -28,14 +29,14 @@ from typing import Any
 import msgspec
 
 from keyquorum.node.config import AuditSection
-from keyquorum.serving.buckets import Buckets
+from keyquorum.serving.buckets import Meter
 from keyquorum.serving.forever import forever
 
 GRANTED, REFUSED, FAILED = "granted", "refused", "failed"
 SUMMARY_CHARS = 300
 BUFFER_BYTES = 4 << 20
 PAUSE, RETRY_PAUSE = 0.1, 1.0
-REFUSALS, REFUSAL_SECONDS = 100.0, 50.0
+REFUSALS, FAILURES, REFUSAL_SECONDS = 100.0, 20.0, 50.0
 ADDRESSES = 10_000
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+|[A-Za-z0-9_-]{80,}")
 
@@ -81,7 +82,8 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self._granted = _Log(folder / "audit.log", settings)
         self._refused = _Log(folder / "refusals.log", settings)
-        self._refusals = Buckets(REFUSALS, REFUSAL_SECONDS)
+        self._refusals = Meter(REFUSALS, REFUSAL_SECONDS)
+        self._failures = Meter(FAILURES, REFUSAL_SECONDS)
         self._unrecorded: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, "audit")
         self._something = asyncio.Event()
@@ -113,7 +115,10 @@ class Audit:
         self.record(entry, decision, code)
 
     def record(self, entry: Entry, decision: str, code: str = "") -> None:
-        """Write a line; never raises, never waits. Refusals of one address are limited, and how many is counted."""
+        """Write a line; never raises, never waits.
+
+        What is not granted is limited, for each address and in all, and how many lines were left out is counted.
+        """
         line: dict[str, Any] = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "what": entry.what,
@@ -125,14 +130,12 @@ class Audit:
             "summary": one_line(entry.summary),
             "address": entry.address,
         }
-        log = self._granted
-        if decision == REFUSED:
-            log = self._refused
-            if self._refusals.wait(entry.address):
+        log, limit = self._place_of(entry, decision)
+        if limit is not None:
+            if limit.take(entry.address):
                 self._unrecorded[entry.address] += 1
-                self.counts["refusals_unrecorded"] += 1
+                self.counts["lines_unrecorded"] += 1
                 return
-            self._refusals.take(entry.address)
             if missing := self._unrecorded.pop(entry.address, 0):
                 line["unrecorded_before"] = missing
         if not log.add(msgspec.json.encode({name: value for name, value in line.items() if value}) + b"\n"):
@@ -140,6 +143,14 @@ class Audit:
         if len(self._unrecorded) > ADDRESSES:
             self._unrecorded.clear()
         self._something.set()
+
+    def _place_of(self, entry: Entry, decision: str) -> tuple[_Log, Meter | None]:
+        """Return where the line belongs, and by what lines like it are limited."""
+        if decision == GRANTED or (decision == FAILED and not entry.address):
+            return self._granted, None
+        if decision == FAILED and entry.session:
+            return self._granted, self._failures
+        return self._refused, self._refusals
 
     # -- writing --------------------------------------------
 

@@ -28,6 +28,7 @@ from typing import NoReturn
 from keyquorum.node.config import QuotasSection
 from keyquorum.node.problem import TOO_MANY, ApiError
 from keyquorum.serving.buckets import Buckets
+from keyquorum.serving.places import verified
 
 # The network address that the request now being answered came from; set once, by the API.
 client_address: ContextVar[str] = ContextVar("client_address", default="")
@@ -107,6 +108,7 @@ class Quotas:
         for kind, name in counted:
             self._runs[kind].take(name)
         _tenants.set(tenants)
+        verified()
 
     def check(self, session: str) -> None:
         """Refuse what `admit` would refuse for this session, at the cost of a look; counts nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,3 +48,33 @@ class Buckets:
         if allowed:
             self.take(name)
         return allowed
+
+
+class Meter:
+    """What each address may spend in a while, and all together: `IN_ALL` times as much.
+
+    The last fifth of what all have is for addresses that asked for little: a flood from many does not take it.
+    """
+
+    IN_ALL, RESERVE, LITTLE = 5, 0.2, 0.25
+
+    def __init__(self, capacity: float, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Let each address spend `capacity` at once, which comes back over `seconds`."""
+        self._each = Buckets(capacity, seconds, clock)
+        self._all = Buckets(capacity * self.IN_ALL, seconds, clock)
+
+    def take(self, name: str, count: float = 1.0) -> float:
+        """Take `count` for `name` and return 0, or nothing and return the seconds to wait: infinite for too much."""
+        if count > self._each.capacity:
+            return math.inf
+        if wait := self._each.wait(name, count) or self._wait_for_all(name, count):
+            return wait
+        self._each.take(name, count)
+        self._all.take("", count)
+        return 0.0
+
+    def _wait_for_all(self, name: str, count: float) -> float:
+        spent = self._each.capacity - self._each.level(name) + count
+        modest = spent <= self.LITTLE * self._each.capacity
+        kept = 0.0 if modest else self.RESERVE * self._all.capacity
+        return self._all.wait("", count + kept)

@@ -1,27 +1,38 @@
 """The listening side of an HTTP API: bounded connections, in all and for each address, and patience that ends.
 
-A connection has `HEADER_SECONDS` to send the headers of its first request, and as long again for each further one once
-its first byte is there; the time for bodies is the application's business. What is not HTTP gets the same kind of
-answer as any other mistake, `{"error": {...}}` with status 400. What is over a bound is closed before a byte is read.
+A connection has `TLS_SECONDS` for its handshake, `HEADER_SECONDS` to send the headers of its first request, and as long
+again for each further one once its first byte is there; the time for bodies is the shell's business. Before patience
+ends what has arrived meanwhile is read: a server that was busy for so long does not blame its clients. Connections are
+counted (`connections.py`) when they are accepted, before a handshake or a byte of theirs costs anything; what is over a
+bound is closed at once. What is not HTTP gets the same kind of answer as any other mistake, `{"error": {...}}` with
+status 400.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from keyquorum.serving.addresses import Networks
+from keyquorum.serving.connections import BODY, HEADERS, IDLE, Connections, waiting_for
+from keyquorum.serving.forever import forever
+
 HEADER_SECONDS: Final = 10.0
 KEEPALIVE_SECONDS: Final = 75.0
 LINGERING_SECONDS: Final = 1.0
 SHUTDOWN_SECONDS: Final = 2.0
 TLS_SECONDS: Final = 10.0
+ACCEPT_PAUSE = 0.1
+GRACE = 0.001
+BACKLOG = 512
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -29,66 +40,72 @@ class HttpServer:
     """Serves `app` to at most `most` connections, `per_address` of one address; `start`, then `close`."""
 
     def __init__(
-        self, app: web.Application, most: int, per_address: int, trusted: Collection[str] = (),
+        self, app: web.Application, most: int, per_address: int, trusted: Iterable[str] = (),
         header_seconds: float = HEADER_SECONDS, counts: Counter[str] | None = None,
     ) -> None:  # fmt: skip
-        """`trusted` addresses (gateways, reverse proxies) are bound by `most` only; `counts` counts what was ended."""
+        """`trusted` networks (gateways, reverse proxies) are bound by `most` only; `counts` counts what was ended."""
         self.app = app
         app.middlewares.insert(0, _mark)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
-        self._most = most
-        self._per_address = per_address
-        self._trusted = frozenset(trusted)
         self._header_seconds = header_seconds
-        self._server: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
+        self._acceptors: list[asyncio.Task[None]] = []
+        self._tls: ssl.SSLContext | None = None
         self.counts: Counter[str] = Counter() if counts is None else counts
-        self.connections: dict[_Connection, str] = {}
-        self._of_address: Counter[str] = Counter()
+        self.connections = Connections(most, per_address, Networks(trusted), self.counts)
 
     async def start(self, host: str, port: int, tls_cert: Path | None = None, tls_key: Path | None = None) -> int:
         """Listen, with TLS when there is a certificate; return the port."""
+        self._tls = _tls(tls_cert, tls_key)
         await self._runner.setup()
-        context = _tls(tls_cert, tls_key)
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connection, host, port, ssl=context, ssl_handshake_timeout=TLS_SECONDS if context else None
+        infos = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        return int(self._server.sockets[0].getsockname()[1])
+        for family, address in dict.fromkeys((info[0], info[4]) for info in infos):
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            self._sockets.append(listening)
+            _listen(listening, address, port)
+            port = listening.getsockname()[1]
+        self._acceptors = [forever("the listener of the API", self._accept(listening)) for listening in self._sockets]
+        return port
 
     async def close(self) -> None:
         """Stop listening and end every connection; requests under way have `SHUTDOWN_SECONDS`."""
-        if self._server is not None:
-            self._server.close()
+        for task in self._acceptors:
+            task.cancel()
+        await asyncio.gather(*self._acceptors, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+        for held in self.connections:
+            if isinstance(held, _Connection) and held.transport is None:
+                held.end()
         await self._runner.cleanup()
 
-    def _connection(self) -> asyncio.Protocol:
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError:
+                self.counts["accept_failed"] += 1
+                await asyncio.sleep(ACCEPT_PAUSE)  # out of file handles, most likely: let some close
+                continue
+            connection = self._connection()
+            if self.connections.admit(connection, str(address[0])):
+                connection.begin(accepted, self._tls)
+            else:
+                accepted.close()
+
+    def _connection(self) -> _Connection:
         server = self._runner.server
         assert server is not None, "setup makes it"  # noqa: S101
         return _Connection(self, server, self._header_seconds)
-
-    def admit(self, connection: _Connection, address: str) -> bool:
-        """Count a new connection; False when it is one too many."""
-        over = len(self.connections) >= self._most
-        over = over or (address not in self._trusted and self._of_address[address] >= self._per_address)
-        if over:
-            self.counts["connections_over_limit"] += 1
-            return False
-        self.connections[connection] = address
-        self._of_address[address] += 1
-        return True
-
-    def forget(self, connection: _Connection) -> None:
-        """Count a connection that has ended, if it was counted."""
-        address = self.connections.pop(connection, None)
-        if address is not None:
-            self._of_address[address] -= 1
-            if not self._of_address[address]:
-                del self._of_address[address]
 
 
 class _Connection(web.RequestHandler):
     """aiohttp's handler of one connection, with bounds around it."""
 
-    __slots__ = ("_admitted", "_answering", "_deadline", "_owner", "_patience")
+    __slots__ = ("_answering", "_beginning", "_deadline", "_owner", "_patience", "waiting")
 
     def __init__(self, owner: HttpServer, server: web.Server, patience: float) -> None:
         super().__init__(
@@ -97,36 +114,66 @@ class _Connection(web.RequestHandler):
         )  # fmt: skip
         self._owner = owner
         self._patience = patience
-        self._admitted = False
         self._answering = False
+        self._beginning: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self.waiting: tuple[int, int] | None = waiting_for(HEADERS)
+
+    # -- begin and end --------------------------------------------
+
+    def begin(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Become the protocol of a socket, after a handshake when there is TLS."""
+        self._beginning = asyncio.create_task(self._begin(accepted, tls))
+
+    async def _begin(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            accepted.setblocking(False)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self, accepted, ssl=tls, ssl_handshake_timeout=TLS_SECONDS if tls else None
+            )
+        except (OSError, ssl.SSLError):
+            self._owner.counts["handshakes_failed"] += 1
+        finally:
+            if self.transport is None:
+                self._owner.connections.forget(self)
+                accepted.close()
+
+    def end(self) -> None:
+        """End the connection at once, also one whose handshake is under way."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self._beginning is not None:
+            self._beginning.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self._admitted = self._owner.admit(self, str(peer[0]) if isinstance(peer, tuple) else "")
-        if not self._admitted:
-            transport.close()
-            return
         super().connection_made(transport)
         self._expect_headers()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
-        self._owner.forget(self)
-        if self._admitted:
-            super().connection_lost(exc)
+        self._owner.connections.forget(self)
+        super().connection_lost(exc)
+
+    # -- whom it waits for --------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if not self._admitted:
-            return
         if not self._answering and self._deadline is None:
             self._expect_headers()
         super().data_received(data)
+        if self._messages:
+            self.waiting = None
+            self._stop_waiting()
 
     def answering(self, under_way: bool) -> None:
         """Note that the headers of a request are complete, and later that it is answered."""
         self._answering = under_way
+        self.waiting = None if under_way else waiting_for(IDLE)
         self._stop_waiting()
+
+    def reading(self, under_way: bool) -> None:
+        """Note that the body of the request is awaited, and later that it is there."""
+        self.waiting = waiting_for(BODY) if under_way else None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -143,17 +190,23 @@ class _Connection(web.RequestHandler):
         return response
 
     def _expect_headers(self) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(self._patience, self._give_up)
+        self.waiting = waiting_for(HEADERS)
+        self._deadline = asyncio.get_running_loop().call_later(self._patience, self.lose_patience)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def lose_patience(self) -> None:
+        """Give the client up, unless what it sent has arrived and only we have not read it yet."""
+        self._stop_waiting()
+        # Timers run before sockets are read: the next timer has one round of reading before it.
+        self._deadline = asyncio.get_running_loop().call_later(GRACE, self._give_up)
+
     def _give_up(self) -> None:
         self._owner.counts["unfinished_headers"] += 1
-        if self.transport is not None:
-            self.transport.abort()
+        self.end()
 
 
 @web.middleware
@@ -164,6 +217,15 @@ async def _mark(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     finally:
         connection.answering(False)
+
+
+def _listen(listening: socket.socket, address: Any, port: int) -> None:
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listening.family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.bind((address[0], port, *address[2:]))
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
 
 
 def _refusal(status: int, code: str, message: str, hint: str) -> web.Response:

@@ -1,0 +1,267 @@
+"""The one HTTP shell of node, gateway and code service: routes are data, and what stands around each is the same.
+
+Every request is counted before it costs anything, by its network address and in all: first the request, then the bytes
+of its body, then the place that it takes while nobody knows who asks. A body is bounded by its route, never unpacked,
+and has `BODY_SECONDS` to arrive. Whatever goes wrong is answered in one shape (`problem.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientPayloadError, StreamReader, web
+from aiohttp.http import HttpProcessingError
+
+from keyquorum.serving.addresses import Networks, address_of, fold
+from keyquorum.serving.buckets import Meter
+from keyquorum.serving.places import Places
+from keyquorum.serving.problem import (
+    BAD_REQUEST,
+    HUNG_UP,
+    TOO_LARGE,
+    TOO_MANY,
+    TOO_SLOW,
+    Explain,
+    Refusal,
+    explained,
+    json_response,
+    response_of,
+)
+
+BODY_SECONDS = 10.0
+# How many seconds' worth of bytes may come at once.
+BURST_SECONDS = 4.0
+PROBES_PER_SECOND = 50
+_GRACE = 0.001
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was let in: `client` names the network address it is counted by, `body` is its whole body."""
+
+    request: web.Request
+    client: str
+    body: bytes
+
+    def part(self, name: str) -> str:
+        """Return the part of the path that the route calls `name`."""
+        return self.request.match_info[name]
+
+
+Handler = Callable[[Asked], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path: `handle` returns a response, or what becomes a JSON body.
+
+    `max_body` bytes are read; a route without a body reads none. A `probe` is for those who watch the server: counted
+    apart, as `cost` of `PROBES_PER_SECOND`, and answered without waiting for a place, as is whatever is not `placed`.
+    """
+
+    method: str
+    path: str
+    handle: Handler
+    max_body: int = 0
+    cost: float = 1.0
+    probe: bool = False
+    placed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one network address may cost, of what all together may cost some times as much (`buckets.Meter`).
+
+    `unverified` requests are worked on at a time of callers who are not known yet.
+    """
+
+    requests_per_second: float = 200.0
+    bytes_per_second: float = 2 << 20
+    unverified: int = 64
+
+
+class Watch:
+    """What a server wants to know of its requests; this one wants nothing. Routes are paths in the code."""
+
+    def begin(self, method: str, route: str, client: str) -> Any:
+        """Hear of a request before anything else is done with it; what is returned is given to `end`."""
+
+    def end(self, begun: Any, route: str, status: int, code: str, seconds: float) -> None:
+        """Hear how it was answered: `code` is that of the refusal, empty for none."""
+
+
+class Shell:
+    """What stands around the routes of one server; `app()` is what `HttpServer` serves."""
+
+    def __init__(
+        self, what: str, routes: Sequence[Route], explain: Explain, limits: Limits, *, see: str, watch: Watch,
+        trusted: Iterable[str] = (), proxies: Iterable[str] = (), open_to_pages: bool = False,
+    ) -> None:  # fmt: skip
+        """`what` names the kind of server and `see` its document, for refusals.
+
+        `trusted` networks limit their clients themselves; `proxies` are believed about who asks. `open_to_pages` lets
+        web pages of every origin ask: right where nothing depends on cookies and authority is in signatures alone.
+        """
+        self._what = what
+        self._routes = routes
+        self._explain = explain
+        self._see = see
+        self._watch = watch
+        self._trusted = Networks(trusted)
+        self._proxies = Networks(proxies)
+        self._headers = CORS if open_to_pages else {}
+        self._requests = Meter(limits.requests_per_second, 1.0)
+        self._probes = Meter(PROBES_PER_SECOND, 1.0)
+        largest = max((route.max_body for route in routes), default=0)
+        burst = max(limits.bytes_per_second * BURST_SECONDS, largest)
+        self._bytes = Meter(burst, burst / limits.bytes_per_second)
+        self.places = Places(limits.unverified)
+
+    def app(self) -> web.Application:
+        """Return the aiohttp application."""
+        largest = max((route.max_body for route in self._routes), default=0)
+        app = web.Application(middlewares=[self._middleware()], client_max_size=largest or 1)
+        add = {"GET": app.router.add_get, "POST": app.router.add_post}
+        for route in self._routes:
+            add[route.method](route.path, self._handler(route))
+        return app
+
+    # -- one request --------------------------------------------
+
+    def _middleware(self) -> Any:
+        costs = {(route.method, route.path): route for route in self._routes}
+
+        @web.middleware
+        async def middleware(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            resource = request.match_info.route.resource
+            path = resource.canonical if resource is not None else "unknown"
+            address = address_of(request, self._proxies)
+            trusted = address in self._trusted
+            request[_CLIENT] = client = address if trusted else fold(address)
+            request[_TRUSTED] = trusted
+            started = time.monotonic()
+            begun = self._watch.begin(request.method, path, client)
+            status, code = BAD_REQUEST, HUNG_UP
+            try:
+                if not trusted:
+                    self._count(client, costs.get((request.method, path)), request.method)
+                preflight = request.method == "OPTIONS" and bool(self._headers)
+                response = web.Response(status=204) if preflight else await handler(request)
+                status, code = response.status, ""
+            except Exception as error:
+                refusal = explained(error, self._explain, path, self._what, self._see)
+                response, status, code = response_of(refusal), refusal.status, refusal.code
+                if not request.content.is_eof():
+                    response.force_close()
+            finally:
+                self._watch.end(begun, path, status, code, time.monotonic() - started)
+            response.headers.update(self._headers)
+            return response
+
+        return middleware
+
+    def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            client, trusted = request[_CLIENT], request[_TRUSTED]
+            body = await self._body(request, route.max_body) if route.max_body else b""
+            if not route.placed or route.probe:
+                return _answer(await route.handle(Asked(request, client, body)))
+            async with self.places.place(client, trusted):
+                if request.transport is None:
+                    raise Refusal(BAD_REQUEST, HUNG_UP, "nobody waits for the answer any more", "ask again")
+                return _answer(await route.handle(Asked(request, client, body)))
+
+        return handle
+
+    def _count(self, client: str, route: Route | None, method: str) -> None:
+        probe = method == "OPTIONS" or (route is not None and route.probe)
+        meter = self._probes if probe else self._requests
+        wait = meter.take(client, min(route.cost, PROBES_PER_SECOND) if route is not None else 1.0)
+        if wait:
+            raise too_many("too_many_requests", "too many requests from this network address", wait)
+
+    # -- its body --------------------------------------------
+
+    async def _body(self, request: web.Request, most: int) -> bytes:
+        """Return the body; raise `Refusal` as soon as it is known to be too large, too slow, too much, or packed."""
+        if request.content_length is not None and request.content_length > most:
+            raise _too_large(most)
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refusal(BAD_REQUEST, "bad_encoding", "compressed bodies are not read", "send the body as it is")
+        connection: Any = request.protocol
+        reading = getattr(connection, "reading", _ignore)
+        reading(True)
+        try:
+            return await self._read(request, most)
+        except (ConnectionError, ClientPayloadError, HttpProcessingError):
+            raise Refusal(BAD_REQUEST, HUNG_UP, "the body did not arrive to its end", "send it again") from None
+        finally:
+            reading(False)
+
+    async def _read(self, request: web.Request, most: int) -> bytes:
+        content, deadline = bytearray(), asyncio.get_running_loop().time() + BODY_SECONDS
+        declared = request.content_length or 0
+        if declared:
+            self._pay(request, declared)
+        while chunk := await _next_chunk(request.content, deadline):
+            content += chunk
+            if not declared:
+                self._pay(request, len(chunk))
+            if len(content) > most:
+                raise _too_large(most)
+        return bytes(content)
+
+    def _pay(self, request: web.Request, count: int) -> None:
+        if request[_TRUSTED]:
+            return
+        if wait := self._bytes.take(request[_CLIENT], count):
+            raise too_many("too_many_bytes", "too many bytes from this network address", wait)
+
+
+async def _next_chunk(content: StreamReader, deadline: float) -> bytes:
+    """Return what has arrived of a body, nothing at its end; what has arrived when time is over still counts."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await content.readany()
+    except TimeoutError:
+        pass
+    # If it was we who were late, one round of reading brings what the client had sent.
+    await asyncio.sleep(_GRACE)
+    if content.is_eof():
+        return content.read_nowait()
+    raise Refusal(TOO_SLOW, "too_slow", "the body did not arrive in time", "send it at once")
+
+
+def _answer(value: Any) -> web.StreamResponse:
+    return value if isinstance(value, web.StreamResponse) else json_response(value)
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(TOO_LARGE, "too_large", f"a body has at most {most} bytes", "send less")
+
+
+def too_many(code: str, message: str, wait: float) -> Refusal:
+    """Return the refusal (429) of somebody who is to wait so many seconds."""
+    seconds = math.ceil(min(wait, 3600.0))
+    return Refusal(TOO_MANY, code, message, f"slow down: wait {seconds} s before asking again", seconds)
+
+
+def _ignore(_: bool) -> None:
+    """Stand in for a connection that does not care."""
+
+
+_CLIENT = web.RequestKey("client", str)
+_TRUSTED = web.RequestKey("trusted", bool)
