@@ -119,7 +119,7 @@ def test_keys_are_minted_listed_shown_and_transferred(folder: Path, network: Fak
     assert minted["token_id"] in [key["token_id"] for key in listed]
     shown = run_json(folder, "keys", "show", minted["token_id"])
     assert (shown["address"], shown["owner"]) == (minted["address"], network.account.address)
-    run_json(folder, "keys", "transfer", minted["token_id"], network.stranger.address)
+    run_json(folder, "keys", "transfer", "--yes", minted["token_id"], network.stranger.address)
     assert run_json(folder, "keys", "show", minted["token_id"])["owner"] == network.stranger.address
     assert minted["address"] in run(folder, "keys", "list", "--owner", network.stranger.address).stdout
 
@@ -158,7 +158,7 @@ def test_typed_data_and_transactions_come_from_a_file_or_standard_input(folder: 
 def test_value_is_sent_and_executed(folder: Path, network: FakeNetwork) -> None:
     minted = mint(folder)
     network.call(network.deployer.send(minted["address"], b"", 10**18))
-    found = run_json(folder, "send", minted["token_id"], network.stranger.address, "0.25ether")
+    found = run_json(folder, "send", "--yes", minted["token_id"], network.stranger.address, "0.25ether")
     assert found["status"] == 1
     assert "0.25 ETH" in found["summary"]
 
@@ -215,7 +215,10 @@ def test_each_kind_of_failure_has_its_exit_code(folder: Path, network: FakeNetwo
     network.reset()
     network.stop_nodes(1, 2)
     assert run_json(folder, "sign", "message", token, "x", code=4)["error"]["code"] == "unavailable"
-    assert run_json(folder, "send", token, minted["address"], "999999ether", code=6)["error"]["code"] == "would_fail"
+    assert (
+        run_json(folder, "send", "--yes", token, minted["address"], "999999ether", code=6)["error"]["code"]
+        == "would_fail"
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_an_interrupt_ends_with_130(folder: Path, monkeypatch: pytest.MonkeyPatc
     [("0", 0), ("7", 7), ("7wei", 7), ("5gwei", 5 * 10**9), ("0.1ether", 10**17), ("1.5 ETH", 15 * 10**17)],
 )
 def test_amounts_are_read_exactly(text: str, wei: int) -> None:
-    from keyquorum.cli.sign import parse_amount
+    from keyquorum.cli.payload import parse_amount
 
     assert parse_amount(text) == wei
 
@@ -273,9 +276,11 @@ def test_node_init_makes_a_private_folder_and_says_what_to_register(tmp_path: Pa
 
 
 def test_node_run_without_a_config_is_a_usage_error(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["node", "run", "--config", str(tmp_path / "none.toml"), "--json"])
-    assert result.exit_code == 2
-    assert "none.toml" in json.loads(result.stdout)["error"]["message"]
+    # A process of its own: a node writes its log to the file behind standard error.
+    command = [sys.executable, "-m", "keyquorum.cli.main", "node", "run", "--config", str(tmp_path / "none.toml")]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "none.toml" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_a_child_process_dies_with_its_parent(tmp_path: Path) -> None:

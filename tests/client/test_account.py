@@ -13,7 +13,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3, HTTPProvider, Web3
 from web3.middleware import SignAndSendRawMiddlewareBuilder
 
 from fake_network import FakeNetwork
-from keyquorum.client import Client, PkpAccount
+from keyquorum.client import AsyncClient, Client, PkpAccount
 from keyquorum.client.web3 import signing_middleware
 
 MAIL = {
@@ -141,3 +141,8 @@ def test_a_closed_client_says_so(network: FakeNetwork) -> None:
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
         client.network()
+
+
+def test_a_client_that_must_be_awaited_is_refused_in_words(network: FakeNetwork) -> None:
+    with pytest.raises(TypeError, match="blocking"):
+        PkpAccount(AsyncClient(network.network), 5)  # type: ignore[arg-type]

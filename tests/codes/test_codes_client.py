@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +123,16 @@ async def test_a_service_cannot_write_on_the_terminal_with_its_name(serve: Calla
     asked = await request_codes(urls, "email", MAIL, STATEMENT, needed=1)
     assert [one.issuer for one in asked.asked] == ["mail-b"]
     assert "\x1b" not in str(asked.failed)
+
+
+async def test_the_program_of_the_document_makes_the_proof(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "auth" / "email.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(compile(program, "email.md", "exec"), found)
+    monkeypatch.setattr("builtins.input", lambda _: "1234 5678")
+    urls = [await serve(Liar(name)) for name in ("mail-a", "mail-b")]
+    proof = await found["proof_from_mail"](urls, MAIL, STATEMENT, ADA)
+    assert proof["address"] == MAIL and len(proof["assertions"]) == 2

@@ -60,7 +60,7 @@ def test_keys_are_listed_shown_and_given_away(folder: Path, network: LocalNetwor
     shown = run(folder, "keys", "show", token)
     assert (shown["owner"], shown["state"]) == (network.account().address, "active")
     friend = Account.create().address
-    assert run(folder, "keys", "transfer", token, friend)["owner"] == friend
+    assert run(folder, "keys", "transfer", "--yes", token, friend)["owner"] == friend
     assert run(folder, "keys", "show", token)["owner"] == friend
     error = run(folder, "sign", "message", token, "mine?", code=3)["error"]
     assert error["code"] == "not_permitted" and error["hint"]
@@ -87,7 +87,7 @@ async def test_ether_is_sent_and_arrives(live: Live, folder: Path, minted: dict[
 
     await live.fund(minted["address"])
     to = Account.create().address
-    sent = await asyncio.to_thread(run, folder, "send", minted["token_id"], to, "0.25ether")
+    sent = await asyncio.to_thread(run, folder, "send", "--yes", minted["token_id"], to, "0.25ether")
     assert sent["status"] == 1 and "0.25 ETH" in sent["summary"]
     assert await live.client.chain.rpc.balance(to) == 10**18 // 4
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ import pytest
 from keyquorum.cli.local_network import LocalNetwork
 
 ROOT = Path(__file__).parent.parent.parent
-BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(sh|python|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What starts things that other tests start, or needs a second host.
 ELSEWHERE = ("make ", "keyquorum up", "keyquorum node", "keyquorum demo")
 
@@ -49,12 +53,48 @@ async def test_the_python_examples_run(network: LocalNetwork, tmp_path: Path, na
     blocks = snippets(name, "python")
     assert blocks
     folder = home(tmp_path, network)
-    context = (
-        "from eth_account import Account\naccount = Account.from_key(open('.keyquorum/account.key').read().strip())\n"
-    )
     for body in blocks:
-        if "import" in body:
-            await run(folder, sys.executable, "-c", context + body)
+        await run(folder, sys.executable, "-c", body)
+
+
+def at_a_terminal(folder: Path, line: str) -> str:
+    """Run a line as somebody types it, who agrees to whatever is asked; return what it prints."""
+    person, terminal = os.openpty()
+    os.write(person, b"y\n")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        ["sh", "-euc", line], cwd=folder, stdin=terminal, stderr=terminal, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PATH": path, "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(terminal)
+    said: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(person, 4096):
+                said.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    output, _ = process.communicate(timeout=120)
+    reader.join(10)
+    os.close(person)
+    assert process.returncode == 0, (line, output, b"".join(said).decode())
+    return output
+
+
+async def test_the_tour_of_the_command_line_runs_as_it_is_typed(network: LocalNetwork, tmp_path: Path) -> None:
+    text = (ROOT / "docs/cli.md").read_text().partition("## A first tour")[2].partition("\n## ")[0]
+    lines = [line[2:] for kind, body in BLOCK.findall(text) if kind == "console" for line in body.splitlines()]
+    folder = home(tmp_path, network)
+    (folder / "README.md").write_text("a file\n")
+    filled: dict[str, str] = {"0x<address>": network.account().address}
+    for line in (each for each in lines if not each.startswith("keyquorum up")):
+        typed = re.sub("0x<[a-z ]+>", lambda found: filled[found[0]], line)
+        output = await asyncio.to_thread(at_a_terminal, folder, typed)
+        if "keys mint" in line:
+            filled["0x<token id>"] = re.search("0x[0-9a-f]{64}", output)[0]  # type: ignore[index]
+    assert len(lines) > 8 and "0x<token id>" in filled
 
 
 def test_every_command_and_setting_is_documented() -> None:

@@ -49,6 +49,18 @@ def covers(granted: Iterable[int], needed: Scope) -> bool:
     return needed in numbers or (Scope.SIGN_ANYTHING in numbers and needed in _IMPLIED_BY_ANYTHING)
 
 
+def check_grant(numbers: Iterable[int]) -> tuple[int, ...]:
+    """Return the bits of a grant, ascending, each once; raise `ValueError` unless each is a scope or 32 + a scope."""
+    found = sorted(set(numbers))
+    meant = {bit for scope in Scope for bit in (scope, TOGETHER + scope)}
+    if unknown := [number for number in found if isinstance(number, bool) or number not in meant]:
+        raise ValueError(
+            f"there is no scope {unknown[0]}: a grant has scopes from 1 to {max(Scope)}, or {TOGETHER} + a scope"
+            " for what counts only together with a second method"
+        )
+    return tuple(found)
+
+
 def from_bitmap(bitmap: int) -> frozenset[Scope]:
     """Return the scopes that a contract's bitmap gives alone; bits without a meaning here allow nothing."""
     return frozenset(scope for scope in Scope if bitmap >> scope & 1)

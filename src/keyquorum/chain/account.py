@@ -6,6 +6,7 @@ starts on one machine would pay it; a test holds the two equal, byte by byte.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from coincurve import PrivateKey
@@ -15,6 +16,8 @@ from keyquorum.algebra import rlp
 
 TYPE = b"\x02"
 KEY_BYTES = 32
+ADDRESS_BYTES = 20
+_ADDRESS = re.compile("0[xX][0-9a-fA-F]{40}")
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,15 @@ def address_of(private_key: bytes) -> bytes:
 
 
 def checksum(address: bytes | str) -> str:
-    """Return an address (20 bytes or hex) as EIP-55 writes it; `ValueError` if it is none."""
-    if isinstance(address, str) and not address.startswith(("0x", "0X")):
-        raise ValueError("an address starts with 0x")
+    """Return an address (20 bytes or hex) as EIP-55 writes it; `ValueError` if it is none, or mixes cases wrongly."""
+    if isinstance(address, str) and not _ADDRESS.fullmatch(address):
+        raise ValueError("an address is 0x and 40 hex digits (names such as vitalik.eth are not looked up)")
     raw = bytes.fromhex(address[2:]) if isinstance(address, str) else address
-    if len(raw) != 20:
+    if len(raw) != ADDRESS_BYTES:
         raise ValueError("an address has 20 bytes")
     digits = raw.hex()
     nibbles = keccak(digits.encode()).hex()
-    return "0x" + "".join(d.upper() if int(n, 16) > 7 else d for d, n in zip(digits, nibbles, strict=False))
+    found = "0x" + "".join(d.upper() if int(n, 16) > 7 else d for d, n in zip(digits, nibbles, strict=False))
+    if isinstance(address, str) and address[2:] not in (digits, digits.upper(), found[2:]):
+        raise ValueError("the address has a wrong checksum: copy it again")
+    return found

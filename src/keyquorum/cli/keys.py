@@ -11,20 +11,27 @@ import typer
 
 from keyquorum.cli.login import BrowserOption, WaitOption, open_with
 from keyquorum.cli.output import JsonOption, command
-from keyquorum.cli.person import Person
-from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, client_for, store_session
+from keyquorum.cli.person import Person, YesOption
+from keyquorum.cli.state import (
+    DEFAULT_DIR,
+    AccountOption,
+    DirOption,
+    KeyArgument,
+    TimeoutOption,
+    client_for,
+    store_session,
+    token_named,
+)
 from keyquorum.cli.ways import WAYS, Terminal, way_of
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
-    from keyquorum.client.results import Minted
+    from keyquorum.client.results import Key, Minted
 
 MANAGING = (1, 6)
 
 app = typer.Typer(help="Mint, list, show and transfer keys.", no_args_is_help=True)
 T = TypeVar("T")
-
-KeyArgument = Annotated[str, typer.Argument(help="The token id: 0x and hex digits.", metavar="TOKEN_ID")]
 
 
 def run(
@@ -67,10 +74,11 @@ def mint(
             raise ValueError("--who and --another go with --login")
         if way is not None and owner is not None:
             raise ValueError("a key for a login belongs to itself: leave --owner out")
+        receiver = owner and checked_address(owner)
 
         async def work(client: AsyncClient) -> Minted:
             if way is None:
-                return await client.mint(owner)
+                return await client.mint(receiver)
             chosen = await way_of(Terminal(client, Person(browser), directory, wait), way, who)
             store_session(directory, await open_with(client, chosen, scopes=MANAGING))
             return await client.sign_up(another=another, user_pubkey=chosen.registration)
@@ -89,8 +97,9 @@ def list_keys(
 ) -> None:
     """List the keys that an address owns."""
     with command(as_json) as out:
+        whose = owner and checked_address(owner)
         with out.working("reading the chain"):
-            found = run(directory, account_file, timeout, lambda client: client.keys(owner))
+            found = run(directory, account_file, timeout, lambda client: client.keys(whose))
         if as_json:
             out.line([key.to_json() for key in found])
         elif not found:
@@ -110,21 +119,42 @@ def show(
     """Show one key: public key, address, owner."""
     with command(as_json) as out:
         with out.working("reading the chain"):
-            found = run(directory, account_file, timeout, lambda client: client.key(key))
+            found = run(directory, account_file, timeout, lambda client: _shown(client, key))
         out.result(found.to_json())
+
+
+async def _shown(client: AsyncClient, name: str) -> Key:
+    return await client.key(await token_named(client, name))
 
 
 @app.command("transfer")
 def transfer(
     key: KeyArgument,
     to: Annotated[str, typer.Argument(help="The new owner's address.")],
+    yes: YesOption = False,
     directory: DirOption = DEFAULT_DIR,
     account_file: AccountOption = None,
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a key to another address. Every permission on it becomes void."""
+    """Give a key to another address. Every permission on it becomes void, and only the new owner can give it back."""
     with command(as_json) as out:
-        with out.working("sending the transaction"):
-            transaction = run(directory, account_file, timeout, lambda client: client.transfer(key, to))
-        out.result({"token_id": key, "owner": to, "transaction": transaction}, title="transferred")
+        owner = checked_address(to)
+
+        async def work(client: AsyncClient) -> dict[str, Any]:
+            from keyquorum.client.results import token_hex
+
+            found = await _shown(client, key)
+            Person().agree(f"Give the key {found.address}, with all that it holds, to {owner}", yes)
+            with out.working("sending the transaction"):
+                transaction = await client.transfer(found, owner)
+            return {"token_id": token_hex(found.token_id), "owner": owner, "transaction": transaction}
+
+        out.result(run(directory, account_file, timeout, work), title="transferred")
+
+
+def checked_address(text: str) -> str:
+    """Return an address with its checksum; raise `ValueError`, in words, for what is none or was copied wrongly."""
+    from keyquorum.chain.account import checksum
+
+    return checksum(text)

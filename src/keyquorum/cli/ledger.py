@@ -1,7 +1,7 @@
 """A Ledger as the key that logs in: the commands of its Ethereum app, over a transport that is not ours.
 
 The transport (USB, or TCP to the emulator with LEDGER_PROXY_ADDRESS and LEDGER_PROXY_PORT) is the library `ledgerblue`,
-the optional extra `keyquorum[ledger]`. On top of it three commands of the app are enough, encoded here after its public
+the optional extra `ledger`. On top of it three commands of the app are enough, encoded here after its public
 document (LedgerHQ/app-ethereum, doc/apdu.md): GET ETH PUBLIC ADDRESS (0x02), SIGN ETH PERSONAL MESSAGE (0x08) and
 SIGN ETH EIP 712 (0x0C, version 0). A command is E0 INS P1 P2 length data; data begins with the BIP-32 path.
 
@@ -174,7 +174,7 @@ def _find() -> Device:
         raise Misconfigured(
             "the library that talks to a Ledger is not installed",
             code="no_ledger_library",
-            hint="pip install 'keyquorum[ledger]'",
+            hint="install this checkout with its extra: pip install '.[ledger]' (see docs/auth/ledger.md)",
         ) from None
     try:
         found: Device = (

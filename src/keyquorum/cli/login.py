@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyquorum.cli.output import JsonOption, command
+from keyquorum.cli.payload import finite
 from keyquorum.cli.person import Person
 from keyquorum.cli.state import (
     DEFAULT_DIR,
@@ -21,8 +22,10 @@ from keyquorum.cli.state import (
     client_for,
     load_session,
     store_session,
+    token_named,
 )
 from keyquorum.cli.ways import WAYS, Terminal, Way, way_of
+from keyquorum.cli.words import session_of
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
@@ -38,7 +41,9 @@ WhoArgument = Annotated[
     str | None, typer.Argument(help="For oidc the provider, for email and sms the address; asked for if left out.")
 ]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser, or print the address.")]
-WaitOption = Annotated[float, typer.Option("--wait", min=1, max=900, help="Seconds for you to log in.")]
+WaitOption = Annotated[
+    float, typer.Option("--wait", min=1, max=900, callback=finite, help="Seconds for you to log in.")
+]
 PathOption = Annotated[str, typer.Option("--path", help="Ledger: the account's BIP-32 path.")]
 FormOption = Annotated[str, typer.Option("--form", help="Ledger: eip191 shows the text, eip712 two hashes.")]
 
@@ -50,7 +55,9 @@ def login(
     keys: Annotated[list[str] | None, typer.Option("--key", help="Only for this key; default: all of yours.")] = None,
     hours: Annotated[
         float | None,
-        typer.Option("--hours", min=0.01, max=24, help="How long; default: 15 minutes, messages only 8 hours."),
+        typer.Option(
+            "--hours", min=0.01, max=24, callback=finite, help="How long; default: 15 minutes, messages only 8 hours."
+        ),
     ] = None,
     uses: Annotated[int | None, typer.Option("--uses", min=1, max=1_000_000, help="Signatures at most.")] = None,
     step_up: Annotated[
@@ -67,7 +74,7 @@ def login(
 ) -> None:
     """Log in; the session is kept in the folder and used by the other commands."""
     with command(as_json) as out:
-        wanted = {"scopes": asked_scopes(scopes), "keys": keys, "seconds": hours and hours * 3600, "uses": uses}
+        wanted = {"scopes": asked_scopes(scopes), "seconds": hours and hours * 3600, "uses": uses}
         if step_up and any((scopes, keys, hours, uses)):
             raise ValueError("--step-up keeps the session's scopes, keys, duration and uses: leave those options out")
 
@@ -76,11 +83,15 @@ def login(
                 if step_up and (stored := load_session(directory, client.facts.id)):
                     client.use_session(stored)
                 chosen = await way_of(Terminal(client, Person(browser), directory, wait, path, form), way, who)
-                return await (step_up_with(client, chosen) if step_up else open_with(client, chosen, **wanted))
+                if step_up:
+                    return await step_up_with(client, chosen)
+                named = [await token_named(client, key) for key in keys or ()]
+                return await open_with(client, chosen, keys=named or None, **wanted)
 
         session = asyncio.run(work())
         store_session(directory, session)
-        out.result(describe(session), title="proven as well" if step_up else "logged in")
+        found = describe(session)
+        out.result(found, title="proven as well" if step_up else "logged in", shown=session_of(found))
 
 
 def asked_scopes(scopes: list[int] | None) -> list[int]:

@@ -31,7 +31,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 def exit_code(error: KeyquorumError) -> int:
     """Return the exit code that belongs to an error."""
     from keyquorum.client import errors
+    from keyquorum.client.oauth import ProviderError
 
+    if isinstance(error, ProviderError):
+        # Whoever does not answer may later; what does not hold was not accepted.
+        return UNAVAILABLE if error.code == ProviderError.code else BAD_ANSWER
     codes = {
         errors.Misconfigured: USAGE,
         errors.TooExpensive: USAGE,
@@ -79,12 +83,18 @@ class Output:
         with self.progress.status(what):
             yield
 
-    def result(self, value: Mapping[str, Any] | list[Any], *, title: str | None = None) -> None:
-        """Print a result: a JSON line, or one aligned `name  value` line per member."""
+    def result(
+        self,
+        value: Mapping[str, Any] | list[Any],
+        *,
+        title: str | None = None,
+        shown: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Print a result: a JSON line, or one aligned `name  value` line per member (of `shown`, if that is given)."""
         if self.as_json:
             self.line(value)
         elif isinstance(value, Mapping):
-            self.fields(value, title)
+            self.fields(value if shown is None else shown, title)
         else:
             self.table(value, title)
 
@@ -106,7 +116,7 @@ class Output:
             self.console.print(f"[bold]{escape(title)}[/bold]")
         width = max((len(name) for name in value), default=0)
         for name, item in value.items():
-            self.console.print(f"  [dim]{name.replace('_', ' '):<{width}}[/dim]  {escape(_plain(item))}")
+            self.console.print(f"  [dim]{name.replace('_', ' '):<{width}}[/dim]  {escape(plain(item))}")
 
     def table(self, rows: list[Any], title: str | None = None) -> None:
         """Print objects with the same members in columns, never cut: a token id is there to be copied."""
@@ -117,7 +127,7 @@ class Output:
         if not rows:
             return
         head = [name.replace("_", " ") for name in rows[0]]
-        cells = [[_plain(item) for item in row.values()] for row in rows]
+        cells = [[plain(item) for item in row.values()] for row in rows]
         widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
         for style, line in [("dim", head), *(("default", row) for row in cells)]:
             text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -136,13 +146,16 @@ class Output:
         raise typer.Exit(code)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """Return a value as people read it."""
     if value is None:
         return "-"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {plain(item)}" for name, item in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value)) or "none"
     return str(value)
 
 
@@ -164,13 +177,30 @@ def command(as_json: bool) -> Iterator[Output]:
         out.fail(error.to_json(), exit_code(error))
 
 
+def usage_error(message: str, hint: str) -> dict[str, str]:
+    """Return the error object for a command that was not given as its help says."""
+    return {"code": "bad_usage", "message": message, "hint": hint}
+
+
 def _as_error(error: ValueError | OSError) -> dict[str, str]:
     """Return the error object for bad input; intents and logins bring a code and a hint of their own."""
+    if isinstance(error, OSError):
+        return {
+            "code": "bad_file",
+            "message": _os_words(error),
+            "hint": "check the path, and who may read and write it",
+        }
     return {
         "code": str(getattr(error, "code", "bad_input")),
         "message": str(getattr(error, "message", error)),
         "hint": str(getattr(error, "hint", "see --help")),
     }
+
+
+def _os_words(error: OSError) -> str:
+    """Return what the system refused, in words: `no such file or directory: mail.json`."""
+    reason = (error.strerror or type(error).__name__).lower()
+    return f"{reason}: {error.filename}" if error.filename else reason
 
 
 class Stopwatch:

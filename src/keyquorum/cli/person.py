@@ -8,8 +8,11 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
+
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: do it.")]
 
 
 class Person:
@@ -40,6 +43,26 @@ class Person:
                     raise ValueError(f"nobody answered: {what}")
                 if line.strip():
                     return line.strip()
+
+    def agree(self, question: str, yes: bool = False) -> None:
+        """Return when the person agrees to what cannot be undone, or said so before (`yes`); raise `Misconfigured`."""
+        from keyquorum.client.errors import Misconfigured
+
+        if yes:
+            return
+        if not is_terminal():
+            raise Misconfigured(
+                f"{question}? Nobody is here to ask: nothing was done",
+                code="needs_yes",
+                hint="it cannot be undone: look at it, then say --yes",
+            )
+        if self.ask(f"{question}? [y/N]").lower() not in ("y", "yes"):
+            raise Misconfigured("nothing was done", code="not_agreed", hint="answer y to go on")
+
+
+def is_terminal() -> bool:
+    """Say whether somebody sits here who can read a question and answer it."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextmanager

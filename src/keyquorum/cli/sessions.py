@@ -13,7 +13,8 @@ import typer
 
 from keyquorum.cli.login import describe
 from keyquorum.cli.output import JsonOption, command
-from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, run_with_session
+from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, run_with_session, token_named
+from keyquorum.cli.words import identity_of, scopes_of, session_of
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
@@ -53,7 +54,7 @@ def show(
     with command(as_json) as out:
         with out.working("asking the nodes"):
             found = run_with_session(directory, account_file, timeout, lambda client: _find(client, name))
-        out.result(found)
+        out.result(found, shown=session_of(found))
 
 
 @app.command("revoke")
@@ -77,7 +78,7 @@ def revoke(
             if name is not None:
                 return [await client.sessions.revoke(name)]
             if key is not None:
-                return [await client.sessions.revoke_key(key)]
+                return [await client.sessions.revoke_key(await token_named(client, key))]
             return list(await client.sessions.revoke_all())
 
         with out.working("ending sessions"):
@@ -109,8 +110,8 @@ def _row(one: SessionInfo) -> dict[str, Any]:
     left = max(0, one.expires - int(time.time()))
     return {
         "id": one.id,
-        "methods": ", ".join(f"{number}:{name[:12]}" for number, name in one.methods),
-        "scopes": " ".join(map(str, one.scopes)) or "none",
+        "methods": ", ".join(identity_of(number, name) for number, name in one.methods),
+        "scopes": scopes_of(one.scopes),
         "keys": "all" if one.keys == ("*",) else len(one.keys),
         "used": f"{one.used}/{one.uses}",
         "state": "ended" if one.revoked else f"{left // 60} min left",

@@ -1,78 +1,47 @@
 """`keyquorum sign ...` and `keyquorum send`: use a key.
 
-Transactions and typed data come as JSON, from a file or from standard input (`-`). A stored session is used when
-there is one; otherwise the command logs in with the account and keeps the session for the next time.
+Payloads come as arguments, from files, or from standard input (`-`): `payload.py`. A stored session is used when there
+is one; otherwise the command logs in with the account and keeps the session for the next time.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keyquorum.cli.keys import KeyArgument
-from keyquorum.cli.output import CHAIN, JsonOption, command
+from keyquorum.cli.output import CHAIN, JsonOption, Output, command
+from keyquorum.cli.payload import FileOption, parse_amount, read_data, read_json, read_message
+from keyquorum.cli.person import Person, YesOption
 from keyquorum.cli.spending import MaxFeeOption, limits_of
-from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, TimeoutOption, run_with_session
+from keyquorum.cli.state import DEFAULT_DIR, AccountOption, DirOption, KeyArgument, TimeoutOption, run_with_key
+
+if TYPE_CHECKING:
+    from keyquorum.client.async_client import AsyncClient
+    from keyquorum.client.results import SentTransaction
 
 app = typer.Typer(help="Sign messages, transactions and typed data with a key.", no_args_is_help=True)
-MAX_INPUT = 1 << 20
-WEI = {"wei": 0, "gwei": 9, "ether": 18}
-
-
-def read_json(source: str) -> dict[str, Any]:
-    """Return the JSON object in a file, on standard input (`-`), or given as such; raise `ValueError`."""
-    from keyquorum.algebra.strict_json import loads
-
-    if source.lstrip().startswith("{"):
-        data = source.encode()
-    elif source == "-":
-        data = sys.stdin.buffer.read(MAX_INPUT + 1)
-    else:
-        data = Path(source).read_bytes()
-    value = loads(data, MAX_INPUT, max_number_digits=80, max_int=1 << 256)
-    if not isinstance(value, dict):
-        raise ValueError("expected a JSON object")
-    return value
-
-
-def parse_amount(text: str) -> int:
-    """Return wei for `1000`, `5gwei`, `0.1ether`, `0.1 eth`; raise `ValueError` for what is no whole number of wei."""
-    from decimal import Decimal, InvalidOperation
-
-    cleaned = text.strip().lower().replace(" ", "")
-    cleaned = cleaned + "er" if cleaned.endswith("eth") else cleaned
-    unit = next((name for name in ("gwei", "ether", "wei") if cleaned.endswith(name)), "")
-    digits = cleaned.removesuffix(unit)
-    try:
-        if len(digits) > 80 or not digits.replace(".", "", 1).isdecimal():
-            raise InvalidOperation
-        amount = Decimal(digits).scaleb(WEI[unit or "wei"])
-        if amount != amount.to_integral_value():
-            raise InvalidOperation
-    except InvalidOperation:
-        raise ValueError(f"{text[:40]!r} is no amount: write 1000, 5gwei or 0.1ether") from None
-    return int(amount)
 
 
 @app.command("message")
 def message(
     key: KeyArgument,
-    text: Annotated[str, typer.Argument(help="The message, or 0x and hex digits with --hex.")],
+    text: Annotated[
+        str | None, typer.Argument(help="The message, or - for standard input; with --hex as hex digits.")
+    ] = None,
+    file: FileOption = None,
     as_hex: Annotated[bool, typer.Option("--hex", help="The message is bytes in hex.")] = False,
     directory: DirOption = DEFAULT_DIR,
     account_file: AccountOption = None,
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign a personal message (EIP-191)."""
+    """Sign a personal message (EIP-191): exactly the bytes that are given, a line's end among them."""
     with command(as_json) as out:
-        content = bytes.fromhex(text.removeprefix("0x")) if as_hex else text
+        content = read_message(text, file, as_hex)
         with out.working("signing"):
-            signed = run_with_session(
-                directory, account_file, timeout, lambda client: client.sign_message(key, content)
+            signed = run_with_key(
+                directory, account_file, timeout, key, lambda client, token: client.sign_message(token, content)
             )
         out.result(signed.to_json(), title=signed.summary)
 
@@ -92,8 +61,13 @@ def transaction(
         found = read_json(source)
         limits = limits_of(parse_amount(max_fee) if max_fee else None)
         with out.working("signing"):
-            signed = run_with_session(
-                directory, account_file, timeout, lambda client: client.sign_transaction(key, found), limits
+            signed = run_with_key(
+                directory,
+                account_file,
+                timeout,
+                key,
+                lambda client, token: client.sign_transaction(token, found),
+                limits,
             )
         result = signed.to_json()
         del result["status"]
@@ -113,8 +87,8 @@ def typed_data(
     with command(as_json) as out:
         found = read_json(source)
         with out.working("signing"):
-            signed = run_with_session(
-                directory, account_file, timeout, lambda client: client.sign_typed_data(key, found)
+            signed = run_with_key(
+                directory, account_file, timeout, key, lambda client, token: client.sign_typed_data(token, found)
             )
         out.result(signed.to_json(), title=signed.summary)
 
@@ -123,25 +97,39 @@ def send(
     key: KeyArgument,
     to: Annotated[str, typer.Argument(help="The receiver's address.")],
     value: Annotated[str, typer.Argument(help="How much: 1000 (wei), 5gwei, 0.1ether.")] = "0",
-    data: Annotated[str, typer.Option("--data", help="Call data: 0x and hex digits.")] = "0x",
+    data: Annotated[str, typer.Option("--data", help="Call data: 0x and hex digits, or - for standard input.")] = "0x",
+    yes: YesOption = False,
     directory: DirOption = DEFAULT_DIR,
     max_fee: MaxFeeOption = None,
     account_file: AccountOption = None,
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send ether from a key, or call a contract, in a type-2 transaction; waits until the chain executed it."""
-    with command(as_json) as out:
-        call = {"to": to, "value": parse_amount(value), "data": data}
-        limits = limits_of(parse_amount(max_fee) if max_fee else None)
-        with out.working("signing and sending"):
-            sent = run_with_session(
-                directory, account_file, timeout, lambda client: client.send_transaction(key, call), limits
-            )
-        out.result(sent.to_json(), title=sent.signed.summary)
-        if sent.status != 1 and as_json:
-            raise typer.Exit(CHAIN)
-        if sent.status != 1:
-            from keyquorum.client.errors import ChainError
+    """Send ether from a key, or call a contract, in a type-2 transaction; waits until the chain executed it.
 
-            raise ChainError("the transaction was mined but reverted", code="reverted", hint="look at what it calls")
+    First it shows what the nodes will be asked to sign, in their own words, and asks.
+    """
+    with command(as_json) as out:
+        call = {"to": to, "value": parse_amount(value), "data": read_data(data)}
+        limits = limits_of(parse_amount(max_fee) if max_fee else None)
+
+        async def work(client: AsyncClient, token: int) -> SentTransaction:
+            with out.working("asking the chain"):
+                complete, summary = await client.prepare_transaction(token, call)
+            Person().agree(f"{summary}\nSign and send this", yes)
+            with out.working("signing and sending"):
+                return await client.send_transaction(token, complete)
+
+        sent = run_with_key(directory, account_file, timeout, key, work, limits)
+        out.result(sent.to_json(), title=sent.signed.summary)
+        _check_executed(sent, out)
+
+
+def _check_executed(sent: SentTransaction, out: Output) -> None:
+    """End the command with the chain's exit code when the transaction was reverted."""
+    if sent.status != 1 and out.as_json:
+        raise typer.Exit(CHAIN)
+    if sent.status != 1:
+        from keyquorum.client.errors import ChainError
+
+        raise ChainError("the transaction was mined but reverted", code="reverted", hint="look at what it calls")

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from keyquorum.cli.payload import finite
+
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
@@ -32,6 +34,7 @@ NETWORK_FILE = "network.json"
 ACCOUNT_FILE = "account.key"
 SESSION_FILE = "session.json"
 KEY_HEX_DIGITS = 64
+ADDRESS_CHARACTERS = 42
 
 DirOption = Annotated[
     Path, typer.Option("--dir", envvar="KEYQUORUM_DIR", help="The folder with network.json and your account.")
@@ -40,7 +43,10 @@ AccountOption = Annotated[
     Path | None,
     typer.Option("--account-file", envvar="KEYQUORUM_ACCOUNT_FILE", help="Your account's key file; default: in --dir."),
 ]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds before giving up.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, callback=finite, help="Seconds before giving up.")]
+KeyArgument = Annotated[
+    str, typer.Argument(help="The token id, or the key's address: 0x and hex digits.", metavar="KEY")
+]
 
 
 def write_private(path: Path, text: str) -> None:
@@ -155,6 +161,44 @@ def run_with_session(
             return result
 
     return asyncio.run(with_session())
+
+
+async def token_named(client: AsyncClient, name: str) -> int:
+    """Return the token id of the key that a person names by it or by the key's address; raise `Refused` if unknown."""
+    from keyquorum.chain.account import checksum
+    from keyquorum.client.errors import BadAnswer, Refused
+    from keyquorum.client.results import token_from
+
+    if len(name) != ADDRESS_CHARACTERS or not name.startswith("0x"):
+        return token_from(name)
+    address = checksum(name)
+    found = int(await client.chain.ask(client.chain.contract("PubkeyRouter"), "ethAddressToPkpId", address))
+    if not found:
+        raise Refused(
+            f"no key of the network has the address {address}",
+            code="unknown_key",
+            hint="see your keys with `keyquorum keys list`",
+            status=404,
+        )
+    if (await client.key(found)).address != address:
+        raise BadAnswer("the chain endpoint named a key with another address")
+    return found
+
+
+def run_with_key(
+    directory: Path,
+    account_file: Path | None,
+    seconds: float,
+    key: str,
+    work: Callable[[AsyncClient, int], Coroutine[Any, Any, T]],
+    limits: SpendingLimits | None = None,
+) -> T:
+    """Run `work` as `run_with_session` does, with the token id of the key that `key` names."""
+
+    async def with_key(client: AsyncClient) -> T:
+        return await work(client, await token_named(client, key))
+
+    return run_with_session(directory, account_file, seconds, with_key, limits)
 
 
 def keep_session(directory: Path, now: Session | None, stored: Session | None) -> None:

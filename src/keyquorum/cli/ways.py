@@ -223,7 +223,9 @@ def _codes(terminal: Terminal, offered: dict[str, Any], channel: Channel, addres
     async def prove(statement: Statement) -> dict[str, object]:
         # A step-up is for the key of the session that is there.
         key = held.key if held is not None and statement.session == held.key.public else fresh
-        needed = int(offered.get("codes_required") or len(services))
+        needed = offered.get("codes_required") or len(services)
+        if not isinstance(needed, int):
+            raise Misconfigured("the gateway does not say how many codes are needed", code="bad_login_configuration")
         asked = await codes.request_codes(services, channel, where, statement, needed=needed)
         person.tell(
             f"The messages with the codes must show {codes.fingerprint(statement.session)}; type no other code."

@@ -31,9 +31,11 @@ PERSONAL, TYPED = b"E", b"\x01"
 
 
 class PkpAccount(BaseAccount):
-    """The account of one key; `client` must be open and permitted to use it."""
+    """The account of one key; `client` must be open and permitted to use it, and is no `AsyncClient` (`TypeError`)."""
 
     def __init__(self, client: Client, key: KeyLike) -> None:
+        if not isinstance(client, Client):
+            raise TypeError("PkpAccount takes a blocking keyquorum.Client: eth-account's methods cannot be awaited")
         self.client = client
         self.pkp: Key = client.key(key)
         self._address: ChecksumAddress = to_checksum_address(self.pkp.address)

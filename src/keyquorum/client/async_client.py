@@ -157,6 +157,12 @@ class AsyncClient(Paying):
         """Sign 32 bytes whose meaning nobody checks; needs scope 5, which no key has by default."""
         return await self.sign(key, intents.raw_digest_intent(digest))
 
+    async def prepare_transaction(self, key: KeyLike, transaction: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return the complete transaction that `sign_transaction` would sign, and what the nodes will say it does."""
+        address = eth_address((await self._public_key(token_of(key))).to_bytes())
+        complete = await self._filled(address, transaction)
+        return complete, intents.read(intents.transaction_intent(complete), None).summary
+
     async def sign_transaction(self, key: KeyLike, transaction: Mapping[str, Any]) -> SentTransaction:
         """Sign a transaction; what its dict leaves out is filled in from the chain. It is not sent.
 

@@ -228,7 +228,7 @@ class Fanout:
                 return await self._attempts(job, request)
         except TimeoutError:
             told = "; ".join(f"node {party}: {cause}" for party, cause in request.causes.items())
-            raise Timeout(f"no answer within {seconds:g} s" + (f" ({told})" if told else "")) from None
+            raise Timeout(f"no answer within {seconds:.1f} s" + (f" ({told})" if told else "")) from None
 
     async def _attempts(self, job: Job[A, T], request: _Request) -> T:
         for attempt in range(ATTEMPTS):

@@ -239,7 +239,8 @@ def _checked(token_id: int, public_key: bytes) -> Point:
 
 def chain_error(what: str, error: Exception) -> ChainError:
     """Return the public error for a failed read or transaction."""
-    hint = "is the chain running, and is this its address?" if isinstance(error, RpcUnreachable) else None
+    stopped = "start the network with `keyquorum up`, or check the chain's address in network.json"
+    hint = stopped if isinstance(error, RpcUnreachable) else None
     return ChainError(f"the chain did not answer {what}: {error}", hint=hint)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from keyquorum.auth.scopes import check_grant
 from keyquorum.chain.account import checksum
 from keyquorum.client.checks import executed
 from keyquorum.client.connection import KeyLike, token_of
@@ -141,7 +142,7 @@ class Permissions:
     ) -> Change:
         """Permit a method with scopes: s alone, 32 + s only together with a second method."""
         method = (type_number, identity, user_pubkey)
-        return await self._change(key, "addPermittedAuthMethod", method, sorted(set(scopes)))
+        return await self._change(key, "addPermittedAuthMethod", method, list(check_grant(scopes)))
 
     async def remove(self, key: KeyLike, type_number: int, identity: bytes) -> Change:
         """Withdraw a method with all its scopes, at once."""
@@ -149,7 +150,7 @@ class Permissions:
 
     async def add_scope(self, key: KeyLike, type_number: int, identity: bytes, scope: int) -> Change:
         """Give a method one more scope."""
-        return await self._change(key, "addPermittedAuthMethodScope", type_number, identity, scope)
+        return await self._change(key, "addPermittedAuthMethodScope", type_number, identity, *check_grant([scope]))
 
     async def remove_scope(self, key: KeyLike, type_number: int, identity: bytes, scope: int) -> Change:
         """Take a scope away from a method, at once."""

@@ -6,10 +6,12 @@ Token ids are Python integers here and `0x` + 64 hex digits in JSON; public keys
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 TOKEN_HEX_DIGITS = 64
+_TOKEN = re.compile("0x([0-9a-fA-F]{1,64})|[0-9]{1,78}")
 
 
 def token_hex(token_id: int) -> str:
@@ -21,15 +23,10 @@ def token_from(text: str | int) -> int:
     """Read a token id given as an integer, as decimal digits or as `0x` hex; raise `ValueError` otherwise."""
     if isinstance(text, int) and not isinstance(text, bool):
         value = text
+    elif isinstance(text, str) and (found := _TOKEN.fullmatch(text)):
+        value = int(found[1], 16) if found[1] else int(text)
     else:
-        # Bounded before parsing: int() of a million digits is slow, and no token id is longer.
-        if not isinstance(text, str) or len(text) > TOKEN_HEX_DIGITS + 15 or not text.isascii():
-            raise ValueError("a token id is 0x and up to 64 hex digits")
-        base = 16 if text.startswith("0x") else 10
-        digits = text[2:] if base == 16 else text
-        if not digits.isalnum():
-            raise ValueError("a token id is 0x and up to 64 hex digits")
-        value = int(digits, base)
+        raise ValueError("a token id is 0x and up to 64 hex digits, or a decimal number")
     if not 0 <= value < 1 << 256:
         raise ValueError("a token id has 256 bits")
     return value

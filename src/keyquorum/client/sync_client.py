@@ -160,6 +160,7 @@ class Client:
     sign_message = _sync(AsyncClient.sign_message)
     sign_typed_data = _sync(AsyncClient.sign_typed_data)
     sign_digest = _sync(AsyncClient.sign_digest)
+    prepare_transaction = _sync(AsyncClient.prepare_transaction)
     sign_transaction = _sync(AsyncClient.sign_transaction)
     send_transaction = _sync(AsyncClient.send_transaction)
     send_from_account = _sync(AsyncClient.send_from_account)
