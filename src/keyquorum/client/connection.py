@@ -30,6 +30,7 @@ REFRESH_SECONDS = 5.0
 STATUS_SECONDS = 2.0
 HINT_SECONDS = 10.0
 SIGNED_AT_MOST = 3
+CHAIN_SECONDS = 10.0
 
 KeyLike = Key | int | str
 Shape = TypeVar("Shape")
@@ -89,7 +90,7 @@ class Connection:
         if self._facts is not None:
             return
         self._network = await Network.load(self._source, self._transport)
-        self._chain = ChainView(self._network, Rpc(self._network.rpc))
+        self._chain = ChainView(self._network, Rpc(self._network.rpc, min(CHAIN_SECONDS, self._timeout)))
         self._facts = await self._chain.discover()
         self._committee = self._facts.committee
         if not self._committee.threshold:
@@ -236,5 +237,7 @@ class Connection:
     def _gateway_url(self) -> str:
         gateway = self._network.gateway if self._network is not None else None
         if not gateway:
-            raise Misconfigured("the network file names no gateway", code="no_gateway")
+            raise Misconfigured(
+                "the network file names no gateway", code="no_gateway", hint="use a network file with a gateway"
+            )
         return gateway.rstrip("/")

@@ -34,6 +34,7 @@ from keyquorum.client.transport import NodeError, Transport
 
 KEY_TYPE = 2
 MAX_PARALLEL_READS = 16
+LOAD_SECONDS = 10.0
 
 
 class NetworkFile(msgspec.Struct):
@@ -85,7 +86,10 @@ class Network:
         if text.startswith(("http://", "https://")):
             url = text if text.endswith(".json") else text.rstrip("/") + "/network.json"
             try:
-                found = await transport.get(url, msgspec.Raw)
+                async with asyncio.timeout(LOAD_SECONDS):
+                    found = await transport.get(url, msgspec.Raw)
+            except TimeoutError:
+                raise Misconfigured(f"nobody answers at {url}", hint="check the address, or name a file") from None
             except NodeError as error:
                 raise Misconfigured(
                     f"no network file at {url}: {error.message}", hint="check the address, or name a file"
