@@ -180,6 +180,13 @@ async def test_a_signature_of_something_else_is_refused(person: AsyncClient, key
         await person.sign_message(key, "hello")
 
 
+@pytest.mark.parametrize("away", [[1, 2, 3, 4], [1, 2], [9, -1]], ids=str)
+async def test_which_nodes_a_gateway_calls_away_stops_nobody(person: AsyncClient, key: Key, away: list[int]) -> None:
+    lie(person, "/v1/network", lambda _: {"nodes": [{"party": party, "live": False} for party in away]})
+    person._hinted = None
+    assert (await person.sign_message(key, "hello")).public_key == key.public_key
+
+
 # -- keys of a login --------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +304,7 @@ LIARS: dict[tuple[str, str], list[Callable[..., Any]]] = {
         test_a_new_key_with_other_scopes_than_the_usual_is_refused,
         test_a_key_whose_transaction_the_chain_does_not_know_is_not_new,
     ],
+    ("connection.py", "_look"): [test_which_nodes_a_gateway_calls_away_stops_nobody],
     ("logins.py", "_certify"): [test_a_certificate_of_the_gateways_choice_is_refused],
     ("permissions.py", "_deliver"): [
         test_a_change_that_was_never_made_is_not_believed,
