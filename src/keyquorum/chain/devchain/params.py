@@ -212,7 +212,17 @@ def authorization(value: Any) -> Any:
         number(one.get("chainId"), "chainId"),
         address(one.get("address")),
         number(one.get("nonce"), "nonce"),
-        number(_default(one.get("yParity"), one.get("v")), "yParity"),
+        _parity(one),
         number(one.get("r"), "r"),
         number(one.get("s"), "s"),
     )
+
+
+def _parity(one: Mapping[str, Any]) -> int:
+    """Read `yParity`, or its old name `v` (27 and 28 too); both may be there if they agree."""
+    found = {name: number(one[name], name) for name in ("yParity", "v") if one.get(name) is not None}
+    if "v" in found and found["v"] in (27, 28):
+        found["v"] -= 27
+    if len(set(found.values())) > 1:
+        raise invalid("yParity and v differ")
+    return next(iter(found.values())) if found else number(None, "yParity")
