@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
+import keyquorum
 from keyquorum.client.transport import (
     NodeBusy,
     NodeDown,
@@ -18,6 +21,9 @@ from keyquorum.client.transport import (
     as_public,
     decode,
 )
+
+# Where the address is the program's own: it started what listens there.
+HARMLESS = {"local_network.py", "readiness.py"}
 
 
 class Answer(msgspec.Struct):
@@ -124,3 +130,16 @@ def test_a_gateways_failure_becomes_the_public_error() -> None:
     assert (refused.code, refused.hint, getattr(refused, "status", 0)) == ("c", "h", 401)
     assert as_public(NodeDown("m")).code == "gateway_unreachable"
     assert as_public(NodeGarbage("m")).code == "bad_answer"
+
+
+def test_no_request_of_ours_follows_a_redirect() -> None:
+    """Where a request goes was checked; where a redirect leads was not. Every HTTP call in the source says so."""
+    calls = 0
+    for path in Path(keyquorum.__file__).parent.rglob("*.py"):
+        blocks = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.AsyncWith)]
+        for call in (item.context_expr for block in blocks for item in block.items):
+            named = call.func.attr if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) else ""
+            if isinstance(call, ast.Call) and named in ("get", "post", "request") and path.name not in HARMLESS:
+                calls += 1
+                assert "allow_redirects" in {word.arg for word in call.keywords}, f"{path}:{call.lineno}"
+    assert calls >= 6

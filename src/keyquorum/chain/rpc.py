@@ -127,7 +127,10 @@ class Rpc:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout))
         try:
             async with self._session.post(
-                self.url, data=msgspec.json.encode(body), headers={"Content-Type": "application/json"}
+                self.url,
+                data=msgspec.json.encode(body),
+                headers={"Content-Type": "application/json"},
+                allow_redirects=False,
             ) as response:
                 content = await self._read_bounded(response)
                 status = response.status

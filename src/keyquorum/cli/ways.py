@@ -217,6 +217,8 @@ def _codes(terminal: Terminal, offered: dict[str, Any], channel: Channel, addres
         raise Misconfigured(
             "this network has no services that send codes", code="no_such_provider", hint="log in another way"
         )
+    # The gateway names them; each learns the address.
+    person.tell(f"Codes are sent by {', '.join(codes.hosts_of(services))}.")
     where = address or person.ask("E-mail address" if channel == "email" else "Phone number (+...)")
     held, fresh = terminal.client.session, SessionPrivateKey.generate()
 

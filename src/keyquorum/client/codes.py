@@ -24,13 +24,13 @@ from keyquorum.auth.code_assertion import (
     read_assertion,
 )
 from keyquorum.auth.errors import AuthError
-from keyquorum.auth.provider import origin
+from keyquorum.auth.provider import host_of, origin
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client.errors import BadAnswer, Misconfigured, Refused, Unavailable
 from keyquorum.client.transport import NodeDown, NodeError, NodeGarbage, NodeRefused, Transport, encode
 
-__all__ = ["AskedCode", "CodeRound", "answer", "fingerprint", "request_codes"]
+__all__ = ["AskedCode", "CodeRound", "answer", "fingerprint", "hosts_of", "request_codes"]
 
 SECONDS = 20.0
 _NORMALISE = {"email": email_code.normalise, "sms": sms_code.normalise}
@@ -186,3 +186,13 @@ def _check_url(url: str) -> None:
             code="bad_service_url",
             hint="the gateway's login configuration names it: tell its operator",
         ) from None
+
+
+def hosts_of(urls: Sequence[str]) -> tuple[str, ...]:
+    """Return the hosts of code services, for a person to read before he names his address to them.
+
+    Raises `Misconfigured` when one is no address that would be asked: a gateway names them.
+    """
+    for url in urls:
+        _check_url(url)
+    return tuple(host_of(url) for url in urls)
