@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from keyquorum.serving import http_server
 from keyquorum.serving.http_server import HttpServer
@@ -288,6 +295,56 @@ async def test_closing_waits_for_nobody_for_long(monkeypatch: pytest.MonkeyPatch
         assert time.monotonic() - began < 3
         assert await ended(idle)
         assert await ended(busy)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_with_tls_a_connection_is_counted_before_its_handshake(new_loop: Any, tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(_handshakes_that_never_come(*certificate(tmp_path)))
+
+
+async def _handshakes_that_never_come(cert: Path, key: Path) -> None:
+    app = web.Application()
+
+    async def okay(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True})
+
+    app.add_routes([web.get("/ok", okay)])
+    server = HttpServer(app, most=5, per_address=5)
+    here = Site(server, await server.start("127.0.0.1", 0, cert, key), asyncio.Event())
+    silent = [await here.connect() for _ in range(5)]
+    await held(here, 5)
+    trust = ssl.create_default_context(cafile=str(cert))
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port, ssl=trust, server_hostname="localhost")
+        writer.write(GET)
+        assert (await answer(reader))[0] == 200
+        writer.close()
+    assert server.counts["connections_evicted"] >= 1
+    assert await ended(silent[0][0])
+    for _, each in silent:
+        each.close()
+    await held(here, 0)
+    await server.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost and its key, as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return cert_file, key_file
 
 
 async def test_many_requests_of_one_client_reuse_a_connection() -> None:

@@ -16,6 +16,7 @@ from keyquorum.auth.method import methods
 from keyquorum.client.discord import DiscordLogin
 from keyquorum.client.network import Network
 from keyquorum.client.oidc import OidcLogin
+from keyquorum.serving.addresses import Networks
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -117,6 +118,7 @@ def load(path: Path) -> GatewayConfig:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         config = msgspec.convert(raw, GatewayConfig)
         config.as_network()
+        Networks(config.trusted_proxies)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except (msgspec.ValidationError, ValueError) as error:

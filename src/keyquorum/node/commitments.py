@@ -27,6 +27,7 @@ from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.login_store import Full, LoginStore, OtherBinding
 from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError
 from keyquorum.node.quotas import client_address
+from keyquorum.serving.addresses import Networks
 from keyquorum.serving.buckets import Buckets
 
 HOUR = 3600.0
@@ -66,7 +67,7 @@ class Commitments:
         self._store = store
         self._account = account
         self._configured = frozenset(configured)
-        self._gateways = frozenset(gateways)
+        self._gateways = Networks(gateways)
         self._clock = clock
         self._in_all = Buckets(IN_ALL, IN_ALL_SECONDS, ticks)
         # Of clients and of gateways: what each has in an hour, and what of the last part.

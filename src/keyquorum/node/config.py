@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from keyquorum.node import auth_settings, wire
+from keyquorum.serving.addresses import Networks
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -219,6 +220,10 @@ def _check(config: NodeConfig) -> None:
     for url in (*config.chain.rpc, *filter(None, [config.api.url])):
         if not _is_http(url):
             raise ValueError("[chain] rpc and [api] url must be http:// or https:// addresses with a host")
+    try:
+        Networks(config.quotas.gateways)
+    except ValueError as error:
+        raise ValueError(f"[quotas] gateways: {error}: an address or a network, no name") from None
     if config.chain.agree is not None and config.chain.agree > len(config.chain.rpc):
         raise ValueError("[chain] agree is more than there are endpoints in rpc")
     low, high, batch = config.pools.low, config.pools.high, config.pools.batch

@@ -27,6 +27,7 @@ from typing import NoReturn
 
 from keyquorum.node.config import QuotasSection
 from keyquorum.node.problem import TOO_MANY, ApiError
+from keyquorum.serving.addresses import Networks
 from keyquorum.serving.buckets import Buckets
 from keyquorum.serving.places import verified
 
@@ -62,7 +63,7 @@ class Quotas:
         self.kept = math.ceil(settings.reserve * pool)
         self.counts: Counter[str] = Counter()
         self._reserve = settings.reserve
-        self._gateways = frozenset(settings.gateways)
+        self._gateways = Networks(settings.gateways)
         self._places = places
 
         def buckets(rate: float) -> Buckets:
