@@ -247,3 +247,25 @@ async def test_a_message_from_a_node_cannot_move_the_cursor_or_flood_the_screen(
     assert all(text.isprintable() for text in shown.values())
     assert len(shown["message"]) <= 500
     assert len(shown["code"]) <= 64
+
+
+async def test_a_node_that_is_not_ready_is_left_out_before_it_fails_anybody(network: FakeNetwork) -> None:
+    network.set("unready", 2)
+    async with AsyncClient(network.network, account=network.account, timeout=10) as client:
+        await client._fanout.look()
+        assert client._fanout.book.is_down(2)
+        key = (await client.mint()).key
+        for node in network.nodes.values():
+            node.calls.clear()
+        for number in range(12):
+            await client.sign_message(key, f"{number}")
+        assert not network.nodes[2].calls
+        network.stop_nodes(3)  # now it is needed, ready or not
+        assert holds(await client.sign_message(key, "with the one that is left"), key)
+
+
+async def test_whoever_looks_at_the_network_remembers_what_it_saw(client: AsyncClient, network: FakeNetwork) -> None:
+    network.set("unready", 4)
+    await client.network()
+    assert client._fanout.book.is_down(4)
+    assert not client._fanout.book.is_down(1)

@@ -97,6 +97,7 @@ class Connection:
             raise Misconfigured(
                 "the network has not been activated yet", code="not_active", hint="register its nodes and activate it"
             )
+        self._spawn(self._fanout.look())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -160,6 +161,7 @@ class Connection:
             *(self._transport.alive(node.url, "/readyz", STATUS_SECONDS) for node in committee.nodes)
         )
         nodes = tuple(Node(n.party, n.url, live) for n, live in zip(committee.nodes, alive, strict=True))
+        self._fanout.saw({node.party: bool(node.live) for node in nodes})
         pool = int(await self.chain.ask(self.chain.contract("PubkeyRouter"), "poolSize"))
         return NetworkStatus(self.facts.to_json(), nodes, committee.threshold, pool)
 

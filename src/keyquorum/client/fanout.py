@@ -37,6 +37,7 @@ GRACE_SECONDS = 0.25
 HEDGE_SECONDS = 0.005
 PATIENCE_SECONDS = 3.0
 PROBE_SECONDS = 0.5
+LOOK_SECONDS = 2.0
 PROBE_PAUSES = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 BACKOFF_SECONDS = 0.05
 # Refusals that concern who asks, not the node: another node says the same.
@@ -216,6 +217,18 @@ class Fanout:
         for probe in probes:
             probe.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Ask every node whether it is ready; who is not is left out until it is, before it fails anybody."""
+        nodes = self._committee().nodes
+        alive = await asyncio.gather(*(self._transport.alive(node.url, "/readyz", LOOK_SECONDS) for node in nodes))
+        self.saw({node.party: live for node, live in zip(nodes, alive, strict=True)})
+
+    def saw(self, ready: Mapping[int, bool]) -> None:
+        """Note which nodes said that they are ready, and which did not."""
+        for party, live in ready.items():
+            if not live:
+                self._watch(party)
 
     async def run(self, job: Job[A, T], seconds: float, failed: set[frozenset[int]] | None = None) -> T:
         """Return the job's result within `seconds`, or raise a `KeyquorumError`.
