@@ -87,6 +87,7 @@ class Running:
             )
 
     async def _watch(self) -> None:
+        """Start the process again whenever it ends unasked; nothing but its owner ends this."""
         loop = asyncio.get_running_loop()
         failures = 0
         while self._process is not None:
@@ -94,16 +95,33 @@ class Running:
             code = await self._process.wait()
             if not self._wanted:
                 return
-            self._on_event(f"{self.service.name} ended with status {code}")
+            self._say(f"{self.service.name} ended with status {code}")
             if not self.service.restart:
                 return
             failures = 0 if loop.time() - started > SETTLED_SECONDS else failures + 1
-            await asyncio.sleep(RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)])
+            while not await self._again(failures):
+                failures += 1
             if not self._wanted:
                 return
-            self.restarts += 1
+
+    async def _again(self, failures: int) -> bool:
+        """Start it after a pause; False when the system does not let it start now: no room, no memory, no handles."""
+        await asyncio.sleep(RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)])
+        if not self._wanted:
+            return True
+        try:
             await self._spawn()
-            self._on_event(f"{self.service.name} was started again")
+        except OSError as error:
+            self._say(f"{self.service.name} does not start: {error.strerror}")
+            return False
+        self.restarts += 1
+        self._say(f"{self.service.name} was started again")
+        return True
+
+    def _say(self, event: str) -> None:
+        # A terminal that is gone, or a full disk behind it, must not be the end of what is watched.
+        with contextlib.suppress(OSError, ValueError):
+            self._on_event(event)
 
     async def kill(self) -> None:
         """End the process at once (SIGKILL) and leave it ended."""
