@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keyquorum.codes.ledger import DAY, Ledger, Quota
+from keyquorum.codes.ledger import DAY, HOUR, Ledger, Quota
 
 ADA, EVE = b"a" * 16, b"e" * 16
 
@@ -106,3 +106,21 @@ async def test_a_database_that_fails_grants_nothing(ledger: Ledger) -> None:
     await ledger._run(ledger._database.close)
     with pytest.raises(sqlite3.Error):
         await ledger.take([Quota("failure", ADA, 1)], 0)
+
+
+async def test_no_question_looks_at_every_row(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "counters")
+    asked: set[str] = set()
+    await ledger._run(lambda: ledger._database.set_trace_callback(asked.add))
+    rows = (await ledger.take([Quota("hour", b"t", 5, HOUR), Quota("day", b"t", 9)], 1000)).rows
+    await ledger.take([Quota("day", b"t", 1, only_look=True)], 1001)
+    await ledger.give_back(rows)
+    await ledger.check()
+    ledger.close()
+    database = sqlite3.connect(tmp_path / "counters")
+    statements = [text for text in asked if text.split()[0] in ("SELECT", "INSERT", "DELETE")]
+    assert len(statements) >= 5
+    for statement in statements:
+        plan = [row[3] for row in database.execute("EXPLAIN QUERY PLAN " + statement)]
+        assert not [step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"], (statement, plan)
+    database.close()

@@ -99,7 +99,7 @@ async def readiness(service: CodeService) -> dict[str, str]:
     """Return what is wrong with the ledger and with each provider, empty where nothing is."""
     found = {}
     try:
-        await service.ledger.size()
+        await service.ledger.check()
         found["counters"] = ""
     except sqlite3.Error as error:
         found["counters"] = type(error).__name__
