@@ -118,7 +118,8 @@ class FakeNode:
         self._note(request, body)
         login = login_request.verify(body["request"], self.network.id, int(time.time()))
         statement = login.statement
-        proven = [await prove(login.method, login.proof, statement, Context(int(time.time())))]
+        context = Context(int(time.time()), block_time=int(time.time()))
+        proven = [await prove(login.method, login.proof, statement, context)]
         old = None
         if login.certificate is not None:
             old = self._certificate(login.certificate)

@@ -82,7 +82,7 @@ def world() -> World:
             nonce="ab" * 16,
             block="0x" + "11" * 32,
         ),
-        context=Context(now=NOW),
+        context=Context(now=NOW, block_time=NOW),
         network_key=generator_times(NETWORK_SECRET),
     )
 

@@ -14,7 +14,7 @@ from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import statement as statements
 from keyquorum.auth.network import chain_id_of, from_checksum, is_key_id, network_id, to_checksum
 from keyquorum.auth.session_key import SessionPrivateKey
-from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION, Statement, issue_time
+from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION, Statement
 
 KEY = "0x" + "ab" * 32
 
@@ -233,11 +233,3 @@ def test_a_network_id_tells_its_chain_and_only_addresses_have_a_checksum() -> No
         to_checksum(bytes(21))
     with pytest.raises(ValueError, match="network id"):
         network_id(0, bytes(20))
-
-
-def test_the_time_of_a_proof_that_states_none_is_that_of_the_block(world: Any) -> None:
-    assert issue_time(world.statement, world.now - 100) == world.now - 100
-
-
-def test_the_block_of_a_chain_that_slept_is_not_older_than_a_session_may_be(world: Any) -> None:
-    assert issue_time(world.statement, 5) == world.statement.expires - 24 * 3600

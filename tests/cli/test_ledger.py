@@ -264,7 +264,7 @@ async def test_a_login_signed_on_the_device_is_accepted_by_a_node(device: Softwa
         "0x" + "11" * 32,
     )  # fmt: skip
     proof = ledger.sign_statement(ledger.Ledger(device), statement, form, NOW)
-    proven = await prove("wallet-key", proof, statement, Context(now=NOW))
+    proven = await prove("wallet-key", proof, statement, Context(now=NOW, block_time=NOW))
     assert proven.id.hex() == device.keys[FIRST_PATH].address[2:].lower()
     assert len(device.shown) == 1
 

@@ -27,7 +27,9 @@ from session_kit import (
 
 from cluster import Cluster
 from keyquorum import intents
+from keyquorum.auth.request import MAX_LIFETIME
 from keyquorum.auth.revocation import FOREVER
+from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.node import chain_view
 from keyquorum.node.openapi import document
 
@@ -168,6 +170,36 @@ async def test_the_asking_session_ends_with_its_identity_however_the_clock_of_th
     early = int(time.time()) - 50
     assert codes(await revoke(cluster, session, identity(friend), expires=early)) == OK
     assert codes(await sign_with(cluster, session, fresh.token_id)) == ["session_revoked"] * 3
+
+
+@pytest.mark.parametrize(("ahead", "lasts"), [(58, 3000), (58, 24 * 3600 + 50), (0, 24 * 3600)])
+async def test_a_proof_that_is_dated_ahead_does_not_outrun_a_revocation(
+    cluster: Cluster, ahead: int, lasts: int
+) -> None:
+    """Whoever holds a proof chooses issued-at and expiry; neither moves the certificate's time past the block's."""
+    victim, now = Account.create(), int(time.time())
+    thief = await open_session(cluster, victim, issued_at=now + ahead, expires=now + lasts)
+    block = await cluster.rpc.block(thief.statement.block)
+    assert block is not None
+    assert thief.claims["iat"] <= int(block["timestamp"], 16) + 1
+    own = await open_session(cluster, victim)
+    await cluster.rpc.call("evm_mine")  # the chain goes on before the owner notices
+    expires = int(block["timestamp"], 16) + 2 + MAX_LIFETIME  # two seconds after the block that the thief named
+    assert codes(await revoke(cluster, own, identity(victim), expires=expires)) == OK
+    newest = await cluster.rpc.block()
+    assert newest is not None
+    again = await open_session(cluster, victim, issued_at=int(newest["timestamp"], 16) + 1)
+    for session, code in ((thief, "session_revoked"), (own, "session_revoked"), (again, "")):
+        body = session.body("sessions", {}, run=False)
+        assert codes(await ask(cluster, "/v1/sessions/list", body, *SIGNERS)) == [code] * 3
+
+
+async def test_who_ends_all_his_sessions_logs_in_again_at_once_though_the_chain_sleeps(cluster: Cluster) -> None:
+    async with cluster.client(account=Account.from_key(ACCOUNTS[9][1])) as client:
+        await client.login()
+        await client.sessions.revoke_all()
+        await client.login()
+        assert [one.revoked for one in await client.sessions.list() if one.current] == [False]
 
 
 async def test_a_revoked_identity_is_taken_out_and_the_others_stay(cluster: Cluster, fresh: Any) -> None:

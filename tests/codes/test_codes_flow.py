@@ -74,7 +74,9 @@ def now() -> int:
 def context_for(services: list[Process], required: int = 2) -> Context:
     raw = {"required": required, "issuers": [{"id": one.name, "public_key": one.public_key} for one in services]}
     settings = msgspec.convert(raw, CodeSettings)
-    return Context(now=now(), settings=settings, conceal=lambda number, name: bytes([number]) + name[:31])
+    return Context(
+        now=now(), block_time=now(), settings=settings, conceal=lambda number, name: bytes([number]) + name[:31]
+    )
 
 
 def codes_of(asked: CodeRound, mailboxes: Mailboxes) -> dict[str, str]:

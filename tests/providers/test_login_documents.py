@@ -54,7 +54,13 @@ async def test_the_program_that_logs_in_with_google_does(monkeypatch: pytest.Mon
         proof = await program("oidc.md")["proof_from_google"](login, statement)
         settings = OidcSettings([Issuer("google", provider.issuer, ["public-app"])])
         fetch = Providers(origins({"oidc": settings}))
-        context = Context(int(time.time()), fetch=fetch, conceal=lambda kind, name: name[-5:], settings=settings)
+        context = Context(
+            int(time.time()),
+            block_time=int(time.time()),
+            fetch=fetch,
+            conceal=lambda kind, name: name[-5:],
+            settings=settings,
+        )
         assert (await method("oidc").verify(proof, statement, context)).id == USER.encode()
         await fetch.close()
 

@@ -64,7 +64,9 @@ class Node:
         self.providers = Providers(origins({"oidc": self.settings}), lambda: time.monotonic() + self.clock)
 
     async def verify(self, proof: object, statement: Statement) -> Proven:
-        context = Context(int(time.time()), fetch=self.providers, conceal=conceal, settings=self.settings)
+        context = Context(
+            int(time.time()), block_time=int(time.time()), fetch=self.providers, conceal=conceal, settings=self.settings
+        )
         return await method("oidc").verify(proof, statement, context)
 
 

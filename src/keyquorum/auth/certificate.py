@@ -203,7 +203,7 @@ def verify(token: object, network: str, network_key: Point, now: int) -> Certifi
     certificate = _read(parsed.claims)
     if certificate.network != network:
         raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
-    if not 0 < certificate.expires - certificate.issued_at <= MAX_SESSION:
+    if not certificate.issued_at < certificate.expires <= now + MAX_SESSION + CLOCK_SKEW:
         raise AuthError("bad_certificate", "the certificate is valid for more than 24 hours, or never", "log in again")
     # 4.5
     certificate.check_time(now)

@@ -33,8 +33,9 @@ MAX_ID_BYTES = 64
 class Proven:
     """An identity that was proven: `type` and `id` as the permission contract stores them.
 
-    `issued_at` is the time (Unix seconds) that the proof itself states, not a node's clock: every node must read the
-    same one. Two of one type and id are equal whenever they were proven; sorted, they are in a certificate's order.
+    `issued_at` is the time (Unix seconds) that the proof itself states, but not after `Context.after_block`, and never
+    a node's clock: every node must read the same one. Two of one type and id are equal whenever they were proven;
+    sorted, they are in a certificate's order.
     """
 
     type: int
@@ -94,7 +95,7 @@ class Context:
     `call(address, data, at)` is an `eth_call` from nobody in particular: it returns the data, and empty bytes when the
     call reverts. `code(address, at)` is the code at an address; `probe(init_code, at)` what a contract's constructor
     would return if it were deployed, which it is not. `at` is "finalized" or "latest"; the node maps it to its
-    configured blocks; `block_time` is the time of the statement's block, for proofs that state none. A chain that
+    configured blocks; `block_time` is the time of the statement's block. A chain that
     cannot be reached raises an error of its own: it is never an empty answer. Addresses are EIP-55 text. `domains` are
     the exact authorities (host, or host:port) that people may log in at.
 
@@ -113,6 +114,11 @@ class Context:
     settings: Any = None
     committee: Committee = Committee()
     block_time: int = 0
+
+    @property
+    def after_block(self) -> int:
+        """The first second after the statement's block: the latest that a proof for the statement counts as made."""
+        return self.block_time + 1
 
     def for_method(self, settings: object) -> Context:
         """Return the same context with one method's settings."""
@@ -189,4 +195,5 @@ async def prove(name: object, proof: object, statement: Statement, context: Cont
     # 2.3
     if proven.type != chosen.type_number:
         raise AuthError("wrong_method", "the method proved an identity of another type", "report this as a bug")
-    return proven
+    # 2.4
+    return replace(proven, issued_at=min(proven.issued_at, context.after_block))

@@ -256,7 +256,8 @@ async def _check_signature(token: IdToken, issuer: Issuer, fetch: Fetch) -> None
     from joserfc.jws import JWSRegistry
 
     key = await _key(token.kid, issuer, fetch)
-    # O.8: over the bytes that came; joserfc's own reader of the header would refuse members that it does not know.
+    # O.8
+    # Over the bytes that came: joserfc's own reader of the header would refuse members that it does not know.
     if not JWSRegistry.algorithms["RS256"].verify(token.signed, token.signature, key):
         raise AuthError(
             "bad_provider_signature", f"{issuer.name} did not sign this id_token", "send the id_token unchanged"

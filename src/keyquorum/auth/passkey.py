@@ -30,7 +30,7 @@ from keyquorum.auth.encoding import Rules, from_base64url, read
 from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.provider import not_configured
-from keyquorum.auth.statement import Statement, issue_time
+from keyquorum.auth.statement import Statement
 
 PASSKEY_TYPE = 3
 MAX_CREDENTIAL_BYTES = 1023
@@ -130,7 +130,7 @@ class Passkey:
             )
         # P.9
         name = identity(rp_id, parts["credential_id"], parts["public_key"])
-        return Proven(PASSKEY_TYPE, name, issue_time(challenge, context.block_time))
+        return Proven(PASSKEY_TYPE, name, context.after_block)
 
 
 METHOD = Passkey()

@@ -145,14 +145,6 @@ def parse(value: object, *, network: str, now: int, is_recent_block: Callable[[s
     return statement
 
 
-def issue_time(statement: Statement, block_time: int) -> int:
-    """Return the time to put into a certificate when a proof states none: that of the statement's block (`block_time`).
-
-    Every node reads the same one. On a chain that has slept for long it is moved up to a day before the expiry.
-    """
-    return max(block_time, statement.expires - MAX_SESSION)
-
-
 def check_uses(uses: object) -> None:
     """Raise `AuthError` unless `uses` is a number of signatures from 1 to a million."""
     if type(uses) is not int or not 1 <= uses <= MAX_USES:

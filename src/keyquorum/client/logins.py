@@ -67,6 +67,7 @@ class Logins(Connection):
         self._session_seconds = session_seconds
         self._domain = domain
         self._login_lock = asyncio.Lock()
+        self._seen_block = 0  # the newest of which the nodes were seen to know
 
     @property
     def session(self) -> Session | None:
@@ -201,12 +202,14 @@ class Logins(Connection):
     async def _recent_block(self) -> str:
         """Return the hash of the newest block that every node knows by now.
 
-        A proof that states no time is as old as this block, and must not be older than a revocation of the day before.
+        A proof counts as made a second after this block at the latest, so it must not be older than a revocation of a
+        moment ago: a block of which the nodes were seen to know counts as known at once.
         """
         try:
             block = await self.chain.rpc.block("latest") or {}
             settled = int(block["timestamp"], 16) + BLOCK_SPREADS_SECONDS <= time.time()
-            return str(block["hash"] if settled or int(block["number"], 16) == 0 else block["parentHash"])
+            known = settled or int(block["number"], 16) <= self._seen_block
+            return str(block["hash"] if known else block["parentHash"])
         except (RpcError, RpcUnreachable, KeyError) as error:
             raise chain_error("the newest block", error) from None
 

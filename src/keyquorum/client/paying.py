@@ -103,7 +103,9 @@ class Paying(Logins):
         except (RpcError, RpcUnreachable, KeyError, ValueError) as error:
             raise chain_error("the block of a transaction", error) from None
         committee = self._current_committee()
-        return Change(name).spread(await until_seen(committee, self._transport, block), committee)
+        seen = await until_seen(committee, self._transport, block)
+        self._seen_block = max(self._seen_block, block)
+        return Change(name).spread(seen, committee)
 
 
 def hash_of(raw: bytes) -> str:
