@@ -22,6 +22,16 @@ contract PKPHelper {
         bytes32 label;
     }
 
+    /// @dev A mint that can be sent again: `requestId` is the sender's own name for it and not 0. `expectedTokenId` 0 stands for
+    /// any key, `to` 0 for the key's own address.
+    struct Request {
+        bytes32 requestId;
+        uint256 expectedTokenId;
+        address to;
+        PermissionStore.AuthMethod[] methods;
+        uint256[][] scopes;
+    }
+
     uint256 private constant KEY_TYPE_SECP256K1 = 2;
 
     PKPNFT public immutable pkpNft;
@@ -29,11 +39,17 @@ contract PKPHelper {
 
     mapping(bytes32 loginHash => uint256 tokenId) private _keyOf;
 
+    /// @notice The key that this sender's request has minted, or 0.
+    mapping(address sender => mapping(bytes32 requestId => uint256 tokenId)) public keyOfRequest;
+
     event LoginKey(
         address indexed relay, uint256 indexed methodId, bytes32 label, uint256 tokenId, bool minted
     );
 
+    event RequestKey(address indexed sender, bytes32 indexed requestId, uint256 tokenId, bool minted);
+
     error NotWiredTogether();
+    error NoRequestId();
     error ZeroReceiver();
     error LengthMismatch();
     error TooLittleSent(uint256 sent);
@@ -47,6 +63,7 @@ contract PKPHelper {
         Sessions sessions = permissions_.sessions();
         if (
             address(sessions.pkpNft()) != address(pkpNft_) || address(sessions.router()) != address(pkpNft_.router())
+                || pkpNft_.router().staking().router() != address(pkpNft_.router())
         ) revert NotWiredTogether();
         pkpNft = pkpNft_;
         permissions = permissions_;
@@ -124,10 +141,55 @@ contract PKPHelper {
         _finish(tokenId, addPkpEthAddressAsPermittedAddress);
     }
 
+    /// @notice Mint a key for a request, or answer with the key that the same sender's same request has minted before,
+    /// whatever else is in it. So whoever does not know whether a mint has happened sends it again, and pays once.
+    /// @dev Exactly the price is kept, the rest goes back at the very end.
+    function mintOnce(Request calldata request) external payable returns (uint256 tokenId) {
+        if (request.requestId == 0) revert NoRequestId();
+        tokenId = keyOfRequest[msg.sender][request.requestId];
+        bool minted = tokenId == 0;
+        uint256 left = msg.value;
+        if (minted) {
+            uint256 price = pkpNft.mintCost();
+            if (left < price) revert TooLittleSent(left);
+            left -= price;
+            tokenId = pkpNft.beginMint{value: price}(KEY_TYPE_SECP256K1, request.to, request.expectedTokenId);
+            keyOfRequest[msg.sender][request.requestId] = tokenId;
+            _grant(tokenId, request.methods, request.scopes);
+        }
+        emit RequestKey(msg.sender, request.requestId, tokenId, minted);
+        if (minted) pkpNft.finishMint(tokenId);
+        if (left != 0) Address.sendValue(payable(msg.sender), left);
+    }
+
     /// @notice For each login its key, minted now if there is none: owned by itself, with the login's method permitted.
     /// One transaction for many people, paid by a relay; asking twice gives the same key.
-    /// @dev What was sent and not needed goes back at the very end.
     function mintForLogins(Login[] calldata logins) external payable returns (uint256[] memory tokenIds) {
+        return _mintForLogins(logins, 0);
+    }
+
+    /// @notice The same, and only if the first key that is minted is the expected one; the others follow it in the pool.
+    function mintForLoginsExpecting(Login[] calldata logins, uint256 expectedTokenId)
+        external
+        payable
+        returns (uint256[] memory tokenIds)
+    {
+        return _mintForLogins(logins, expectedTokenId);
+    }
+
+    /// @notice The key that `relay` has minted for a login, or 0 if there is none that still obeys it.
+    /// @dev A key that has been moved does not count: its new owner could permit the method, and pass his key for theirs.
+    function keyFor(address relay, uint256 authMethodType, bytes calldata id, bytes32 label)
+        external
+        view
+        returns (uint256)
+    {
+        uint256 methodId = permissions.getAuthMethodId(authMethodType, id);
+        return _loginKey(_loginHash(relay, methodId, label), authMethodType, id);
+    }
+
+    /// @dev What was sent and not needed goes back at the very end.
+    function _mintForLogins(Login[] calldata logins, uint256 expected) private returns (uint256[] memory tokenIds) {
         uint256 price = pkpNft.mintCost();
         uint256 left = msg.value;
         tokenIds = new uint256[](logins.length);
@@ -140,7 +202,8 @@ contract PKPHelper {
             if (minted) {
                 if (left < price) revert TooLittleSent(msg.value);
                 left -= price;
-                tokenId = _mintForLogin(login, price);
+                tokenId = _mintForLogin(login, price, expected);
+                expected = 0;
                 _keyOf[loginHash] = tokenId;
             }
             tokenIds[i] = tokenId;
@@ -149,15 +212,16 @@ contract PKPHelper {
         if (left != 0) Address.sendValue(payable(msg.sender), left);
     }
 
-    /// @notice The key that `relay` has minted for a login, or 0 if there is none that still obeys it.
-    /// @dev A key that has been moved does not count: its new owner could permit the method, and pass his key for theirs.
-    function keyFor(address relay, uint256 authMethodType, bytes calldata id, bytes32 label)
-        external
-        view
-        returns (uint256)
-    {
-        uint256 methodId = permissions.getAuthMethodId(authMethodType, id);
-        return _loginKey(_loginHash(relay, methodId, label), authMethodType, id);
+    function getPkpNftAddress() external view returns (address) {
+        return address(pkpNft);
+    }
+
+    function getPkpPermissionsAddress() external view returns (address) {
+        return address(permissions);
+    }
+
+    function getStakingAddress() external view returns (address) {
+        return address(pkpNft.router().staking());
     }
 
     function _loginHash(address relay, uint256 methodId, bytes32 label) private pure returns (bytes32) {
@@ -172,8 +236,8 @@ contract PKPHelper {
         return kept ? tokenId : 0;
     }
 
-    function _mintForLogin(Login calldata login, uint256 price) private returns (uint256 tokenId) {
-        tokenId = pkpNft.beginMint{value: price}(KEY_TYPE_SECP256K1, address(0));
+    function _mintForLogin(Login calldata login, uint256 price, uint256 expected) private returns (uint256 tokenId) {
+        tokenId = pkpNft.beginMint{value: price}(KEY_TYPE_SECP256K1, address(0), expected);
         PermissionStore.AuthMethod[] memory methods = new PermissionStore.AuthMethod[](1);
         methods[0] = PermissionStore.AuthMethod(login.authMethodType, login.id, login.userPubkey);
         uint256[][] memory scopes = new uint256[][](1);
@@ -183,7 +247,7 @@ contract PKPHelper {
     }
 
     function _begin(uint256 keyType, address to) private returns (uint256) {
-        return pkpNft.beginMint{value: msg.value}(keyType, to);
+        return pkpNft.beginMint{value: msg.value}(keyType, to, 0);
     }
 
     /// @dev Telling the receiver is the very last thing that happens.

@@ -8,6 +8,7 @@ import {ERC721Enumerable} from "@openzeppelin/contracts/token/ERC721/extensions/
 import {ERC721Utils} from "@openzeppelin/contracts/token/ERC721/utils/ERC721Utils.sol";
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 import {Base64} from "@openzeppelin/contracts/utils/Base64.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {Strings} from "@openzeppelin/contracts/utils/Strings.sol";
 import {PubkeyRouter} from "./PubkeyRouter.sol";
 
@@ -44,6 +45,7 @@ contract PKPNFT is ERC721Enumerable, ERC721Burnable, Ownable2Step {
     error WrongKeyType(uint256 keyType);
     error WrongPayment(uint256 given, uint256 required);
     error OnlyHelper();
+    error OwnerIsNeeded();
 
     modifier onlyHelper() {
         if (msg.sender != helper) revert OnlyHelper();
@@ -62,15 +64,24 @@ contract PKPNFT is ERC721Enumerable, ERC721Burnable, Ownable2Step {
     /// @notice Mint the next key of the pool to the sender.
     /// @param keyType 2, ECDSA over secp256k1
     function mintNext(uint256 keyType) external payable returns (uint256 tokenId) {
-        tokenId = _takeNext(keyType);
-        _mint(msg.sender, tokenId);
-        ERC721Utils.checkOnERC721Received(msg.sender, address(0), msg.sender, tokenId, "");
+        return _mintNext(keyType, 0);
+    }
+
+    /// @notice The same, and only if the next key is the one that is expected (`router.nextKey()`).
+    function mintNextExpecting(uint256 keyType, uint256 expectedTokenId) external payable returns (uint256 tokenId) {
+        return _mintNext(keyType, expectedTokenId);
     }
 
     /// @notice Mint the next key of the pool to `to`, or to the key's own address if `to` is 0; only the helper.
+    /// @param expectedTokenId The key that it must be, or 0
     /// @dev The receiver is not told yet: first come the grants, then `finishMint`.
-    function beginMint(uint256 keyType, address to) external payable onlyHelper returns (uint256 tokenId) {
-        tokenId = _takeNext(keyType);
+    function beginMint(uint256 keyType, address to, uint256 expectedTokenId)
+        external
+        payable
+        onlyHelper
+        returns (uint256 tokenId)
+    {
+        tokenId = _takeNext(keyType, expectedTokenId);
         minting = tokenId;
         _mint(to == address(0) ? router.getEthAddress(tokenId) : to, tokenId);
     }
@@ -91,6 +102,37 @@ contract PKPNFT is ERC721Enumerable, ERC721Burnable, Ownable2Step {
         uint256 amount = address(this).balance;
         emit Withdrew(amount);
         Address.sendValue(payable(msg.sender), amount);
+    }
+
+    /// @notice Refused: what minting has earned, and the price, would be nobody's for ever.
+    function renounceOwnership() public view override onlyOwner {
+        revert OwnerIsNeeded();
+    }
+
+    /// @notice The tokens of an owner from number `offset` on, at most `limit`; `balanceOf` counts them.
+    function tokensOfOwner(address owner, uint256 offset, uint256 limit)
+        external
+        view
+        returns (uint256[] memory tokenIds)
+    {
+        uint256 count = balanceOf(owner);
+        count = offset < count ? Math.min(limit, count - offset) : 0;
+        tokenIds = new uint256[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            tokenIds[i] = tokenOfOwnerByIndex(owner, offset + i);
+        }
+    }
+
+    function getRouterAddress() external view returns (address) {
+        return address(router);
+    }
+
+    function getPkpPermissionsAddress() external view returns (address) {
+        return permissions;
+    }
+
+    function getStakingAddress() external view returns (address) {
+        return address(router.staking());
     }
 
     function exists(uint256 tokenId) external view returns (bool) {
@@ -129,11 +171,17 @@ contract PKPNFT is ERC721Enumerable, ERC721Burnable, Ownable2Step {
         return super.supportsInterface(interfaceId);
     }
 
-    function _takeNext(uint256 keyType) private returns (uint256 tokenId) {
+    function _mintNext(uint256 keyType, uint256 expectedTokenId) private returns (uint256 tokenId) {
+        tokenId = _takeNext(keyType, expectedTokenId);
+        _mint(msg.sender, tokenId);
+        ERC721Utils.checkOnERC721Received(msg.sender, address(0), msg.sender, tokenId, "");
+    }
+
+    function _takeNext(uint256 keyType, uint256 expectedTokenId) private returns (uint256 tokenId) {
         if (keyType != KEY_TYPE_SECP256K1) revert WrongKeyType(keyType);
         if (msg.value != mintCost) revert WrongPayment(msg.value, mintCost);
         bytes memory pubkey;
-        (tokenId, pubkey) = router.take();
+        (tokenId, pubkey) = router.take(expectedTokenId);
         emit PKPMinted(tokenId, pubkey);
     }
 

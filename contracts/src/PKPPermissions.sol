@@ -159,6 +159,12 @@ contract PKPPermissions is PermissionViews, EIP712 {
         _announceTransfer(tokenId, to);
     }
 
+    /// @notice Allow the last way into a key that owns itself to be removed, after the token's delay. Such a removal gives up
+    /// the key, and what it holds, for ever; without this call it is refused (`LastManager`).
+    function renounceKey(uint256 tokenId) external onlyOwnerOf(tokenId) {
+        _renounce(tokenId);
+    }
+
     // -------------------------------------------------------------------------------------------------- signed calls
 
     /// @notice Make one call to this contract in the name of the token's owner, who has signed it; anybody may pay for it.

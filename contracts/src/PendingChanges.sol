@@ -5,7 +5,8 @@ enum ChangeKind {
     AddMethod,
     AddScope,
     LowerDelay,
-    Transfer
+    Transfer,
+    Renounce
 }
 
 /// @dev A loosening that has been recorded and does not count before `activeAt`. `subject` is the id of the method, the

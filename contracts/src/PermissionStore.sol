@@ -26,6 +26,8 @@ abstract contract PermissionStore {
     }
 
     /// @dev What one owner has granted on one token. `delay` in seconds; `announced` and `executed` only count up.
+    /// `managers` is the number of recorded methods that are a way in (`_isWayIn`) and have the scope to manage;
+    /// `renounced` allows to remove the last of them from a key that owns itself.
     struct Grants {
         EnumerableSet.UintSet methods;
         mapping(uint256 methodId => uint256 bitmap) scopes;
@@ -33,11 +35,14 @@ abstract contract PermissionStore {
         uint64 delay;
         uint64 announced;
         uint32 executed;
+        uint32 managers;
+        bool renounced;
         Change[] changes;
     }
 
     uint256 public constant METHOD_ADDRESS = 1;
     uint256 public constant METHOD_ACTION = 2;
+    uint256 public constant SCOPE_MANAGE = 6;
     uint256 public constant MAX_ID_BYTES = 256;
     uint256 public constant MAX_PUBKEY_BYTES = 1024;
     /// @notice The longest delay, in seconds: a slip or a thief must not be able to freeze a key for ever.
@@ -60,6 +65,7 @@ abstract contract PermissionStore {
     );
     event ChangeCancelled(uint256 indexed tokenId, uint256 indexed changeId);
     event DelayRaised(uint256 indexed tokenId, uint256 delay);
+    event KeyRenounced(uint256 indexed tokenId);
 
     error BadAuthMethod();
     error BadScope(uint256 scopeId);
@@ -68,6 +74,7 @@ abstract contract PermissionStore {
     error NotPending(uint256 changeId);
     error DelayTooLong(uint256 delay);
     error NothingToWaitFor();
+    error LastManager(uint256 tokenId);
 
     constructor(PKPNFT pkpNft_) {
         pkpNft = pkpNft_;
@@ -132,6 +139,7 @@ abstract contract PermissionStore {
             Change memory change = grants.changes[i - 1];
             if (change.waits() || change.isOpen()) continue;
             if (change.kind == ChangeKind.LowerDelay) grants.delay = uint64(change.subject);
+            if (change.kind == ChangeKind.Renounce) grants.renounced = true;
             grants.changes.drop(i - 1);
         }
     }
@@ -163,6 +171,7 @@ abstract contract PermissionStore {
         (Grants storage grants, uint256 methodId) = _recorded(tokenId, authMethodType, id);
         uint256 bit = _bit(scopeId);
         if (grants.scopes[methodId] & bit == 0) return;
+        if (scopeId == SCOPE_MANAGE) _dropManager(grants, tokenId, authMethodType, id);
         grants.scopes[methodId] &= ~bit;
         emit PermittedAuthMethodScopeRemoved(tokenId, authMethodType, id, scopeId);
         _cancel(grants, tokenId, ChangeKind.AddScope, methodId, uint8(scopeId));
@@ -170,6 +179,7 @@ abstract contract PermissionStore {
 
     function _remove(uint256 tokenId, uint256 authMethodType, bytes memory id) internal {
         (Grants storage grants, uint256 methodId) = _recorded(tokenId, authMethodType, id);
+        if (_manages(grants, methodId)) _dropManager(grants, tokenId, authMethodType, id);
         grants.methods.remove(methodId);
         delete grants.scopes[methodId];
         delete grants.userPubkey[methodId];
@@ -189,6 +199,17 @@ abstract contract PermissionStore {
         } else if (delay > grants.delay) {
             grants.delay = uint64(delay);
             emit DelayRaised(tokenId, delay);
+        }
+    }
+
+    /// @dev From when this counts, the last way into a key that owns itself can be removed.
+    function _renounce(uint256 tokenId) internal {
+        Grants storage grants = _open(tokenId);
+        emit KeyRenounced(tokenId);
+        if (grants.delay == 0) {
+            grants.renounced = true;
+        } else {
+            _announce(grants, tokenId, ChangeKind.Renounce, 0, 0);
         }
     }
 
@@ -260,8 +281,58 @@ abstract contract PermissionStore {
         uint256 bit = _bit(scopeId);
         if (grants.scopes[methodId] & bit != 0) return false;
         grants.scopes[methodId] |= bit;
+        if (scopeId == SCOPE_MANAGE && _isWayIn(tokenId, authMethodType, id)) ++grants.managers;
         emit PermittedAuthMethodScopeAdded(tokenId, authMethodType, id, scopeId);
         return true;
+    }
+
+    function _manages(Grants storage grants, uint256 methodId) private view returns (bool) {
+        return grants.scopes[methodId] & (1 << SCOPE_MANAGE) != 0;
+    }
+
+    /// @dev Somebody outside can prove the method: a program cannot log in, nor can the key at which one wants to arrive.
+    function _isWayIn(uint256 tokenId, uint256 authMethodType, bytes memory id) private view returns (bool) {
+        if (authMethodType != METHOD_ADDRESS) return authMethodType != METHOD_ACTION;
+        return address(bytes20(id)) != pkpNft.getEthAddress(tokenId);
+    }
+
+    /// @dev A method is about to lose the scope to manage. One that counts now must stay with a key that owns itself.
+    function _dropManager(Grants storage grants, uint256 tokenId, uint256 authMethodType, bytes memory id) private {
+        if (!_isWayIn(tokenId, authMethodType, id)) return;
+        Change[] memory waiting = _waiting(grants);
+        uint256 methodId = getAuthMethodId(authMethodType, id);
+        (, uint256 scopes) = _granted(grants, waiting, methodId);
+        bool counts = scopes & (1 << SCOPE_MANAGE) != 0;
+        if (counts && grants.managers - _waitingManagers(grants, tokenId, waiting) == 1) _checkMayLock(grants, tokenId);
+        --grants.managers;
+    }
+
+    function _checkMayLock(Grants storage grants, uint256 tokenId) private view {
+        (address owner,) = pkpNft.ownership(tokenId);
+        if (!grants.renounced && owner == pkpNft.getEthAddress(tokenId)) revert LastManager(tokenId);
+    }
+
+    /// @dev How many of the recorded managers do not count yet.
+    function _waitingManagers(Grants storage grants, uint256 tokenId, Change[] memory waiting)
+        private
+        view
+        returns (uint256 count)
+    {
+        for (uint256 i = 0; i < waiting.length; ++i) {
+            uint256 methodId = waiting[i].subject;
+            if (!_concernsManager(waiting[i]) || !_manages(grants, methodId)) continue;
+            bool seen = false;
+            for (uint256 j = 0; j < i && !seen; ++j) {
+                seen = waiting[j].subject == methodId && _concernsManager(waiting[j]);
+            }
+            Identity storage method = _identities[methodId];
+            if (!seen && _isWayIn(tokenId, method.authMethodType, method.id)) ++count;
+        }
+    }
+
+    function _concernsManager(Change memory change) private pure returns (bool) {
+        return change.kind == ChangeKind.AddMethod
+            || (change.kind == ChangeKind.AddScope && change.scopeId == SCOPE_MANAGE);
     }
 
     function _recorded(uint256 tokenId, uint256 authMethodType, bytes memory id)

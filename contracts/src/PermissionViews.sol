@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
 import {Change, ChangeKind, PendingChanges} from "./PendingChanges.sol";
 import {PermissionStore} from "./PermissionStore.sol";
@@ -14,7 +15,7 @@ abstract contract PermissionViews is PermissionStore {
     using PendingChanges for Change;
 
     /// @dev `authMethodType`, `id`, `userPubkey` and `scopes` (bits) are set for methods and scopes, `delay` (seconds) for
-    /// a lower delay, `to` (0: burning) for a transfer, which is listed until it may no longer be made.
+    /// a lower delay, `to` (0: burning) for a transfer, which is listed until it may no longer be made; none for renouncing.
     struct PendingChange {
         uint256 changeId;
         ChangeKind kind;
@@ -87,7 +88,9 @@ abstract contract PermissionViews is PermissionStore {
     }
 
     /// @notice Reverts unless a token in this grant epoch may go to `to` (0: be burned) now. PKPNFT asks before it moves one.
+    /// @dev Never to the key's own address: nobody would have a grant there, and nobody could make one.
     function checkMove(uint256 tokenId, uint64 grantEpoch, address to) external view {
+        if (to == router.getEthAddress(tokenId)) revert LastManager(tokenId);
         Grants storage grants = _grants[tokenId][grantEpoch];
         if (_delay(grants) == 0) return;
         Change[] memory changes = grants.changes;
@@ -100,12 +103,36 @@ abstract contract PermissionViews is PermissionStore {
     // ------------------------------------------------------------------------------------------------------- methods
 
     function getPermittedAuthMethods(uint256 tokenId) external view returns (AuthMethod[] memory methods) {
+        (methods,) = getPermittedAuthMethodsPage(tokenId, 0, type(uint256).max);
+    }
+
+    /// @notice How many places `getPermittedAuthMethodsPage` has; methods that do not count yet have one too.
+    function countPermittedAuthMethods(uint256 tokenId) external view returns (uint256) {
+        return _current(tokenId).methods.length();
+    }
+
+    /// @notice The methods at the places from `offset` on, at most `limit`, with their scopes as bits; those that count now.
+    function getPermittedAuthMethodsPage(uint256 tokenId, uint256 offset, uint256 limit)
+        public
+        view
+        returns (AuthMethod[] memory methods, uint256[] memory scopes)
+    {
         Grants storage grants = _current(tokenId);
-        uint256[] memory methodIds = _active(grants);
-        methods = new AuthMethod[](methodIds.length);
-        for (uint256 i = 0; i < methods.length; ++i) {
-            Identity storage identity = _identities[methodIds[i]];
-            methods[i] = AuthMethod(identity.authMethodType, identity.id, grants.userPubkey[methodIds[i]]);
+        Change[] memory waiting = _waiting(grants);
+        uint256 count = _pageSize(grants.methods.length(), offset, limit);
+        (methods, scopes) = (new AuthMethod[](count), new uint256[](count));
+        uint256 kept = 0;
+        for (uint256 i = 0; i < count; ++i) {
+            uint256 methodId = grants.methods.at(offset + i);
+            (bool permitted, uint256 bitmap) = _granted(grants, waiting, methodId);
+            if (!permitted) continue;
+            Identity storage identity = _identities[methodId];
+            methods[kept] = AuthMethod(identity.authMethodType, identity.id, grants.userPubkey[methodId]);
+            scopes[kept++] = bitmap;
+        }
+        assembly ("memory-safe") {
+            mstore(methods, kept)
+            mstore(scopes, kept)
         }
     }
 
@@ -125,14 +152,14 @@ abstract contract PermissionViews is PermissionStore {
     }
 
     function getPermittedActions(uint256 tokenId) external view returns (bytes[] memory) {
-        return _idsOfType(_current(tokenId), METHOD_ACTION);
+        return _idsOfType(tokenId, METHOD_ACTION);
     }
 
     /// @notice The owner, then the permitted addresses; the owner appears twice if it is permitted as well.
     function getPermittedAddresses(uint256 tokenId) external view returns (address[] memory addresses) {
         (address owner,) = pkpNft.ownership(tokenId);
         if (owner == address(0)) return addresses;
-        bytes[] memory ids = _idsOfType(_current(tokenId), METHOD_ADDRESS);
+        bytes[] memory ids = _idsOfType(tokenId, METHOD_ADDRESS);
         addresses = new address[](ids.length + 1);
         addresses[0] = owner;
         for (uint256 i = 0; i < ids.length; ++i) {
@@ -155,7 +182,7 @@ abstract contract PermissionViews is PermissionStore {
         uint256 scopeId
     ) external view returns (bool) {
         (, uint256 bitmap) = _grantedNow(tokenId, getAuthMethodId(authMethodType, id));
-        return bitmap & _bit(scopeId) != 0;
+        return scopeId < 256 && bitmap & (1 << scopeId) != 0;
     }
 
     function isPermittedAction(uint256 tokenId, bytes calldata ipfsCID) external view returns (bool) {
@@ -184,16 +211,32 @@ abstract contract PermissionViews is PermissionStore {
     /// @notice The tokens on which a method is permitted now. Anybody can permit anybody's method on a key of their
     /// own, so being listed proves nothing about who controls the key.
     function getTokenIdsForAuthMethod(uint256 authMethodType, bytes calldata id)
+        external
+        view
+        returns (uint256[] memory)
+    {
+        return getTokenIdsForAuthMethodPage(authMethodType, id, 0, type(uint256).max);
+    }
+
+    /// @notice How many places the pages below have; tokens on which the method is not permitted any more have one too.
+    function countTokenIdsForAuthMethod(uint256 authMethodType, bytes calldata id) external view returns (uint256) {
+        return _tokensOf[getAuthMethodId(authMethodType, id)].length();
+    }
+
+    /// @notice The tokens at the places from `offset` on, at most `limit`; those on which the method is permitted now.
+    function getTokenIdsForAuthMethodPage(uint256 authMethodType, bytes calldata id, uint256 offset, uint256 limit)
         public
         view
         returns (uint256[] memory tokenIds)
     {
         uint256 methodId = getAuthMethodId(authMethodType, id);
-        tokenIds = _tokensOf[methodId].values();
+        uint256 count = _pageSize(_tokensOf[methodId].length(), offset, limit);
+        tokenIds = new uint256[](count);
         uint256 kept = 0;
-        for (uint256 i = 0; i < tokenIds.length; ++i) {
-            (bool permitted,) = _grantedNow(tokenIds[i], methodId);
-            if (permitted) tokenIds[kept++] = tokenIds[i];
+        for (uint256 i = 0; i < count; ++i) {
+            uint256 tokenId = _tokensOf[methodId].at(offset + i);
+            (bool permitted,) = _grantedNow(tokenId, methodId);
+            if (permitted) tokenIds[kept++] = tokenId;
         }
         assembly ("memory-safe") {
             mstore(tokenIds, kept)
@@ -203,13 +246,40 @@ abstract contract PermissionViews is PermissionStore {
     function getPKPPubKeysByAuthMethod(uint256 authMethodType, bytes calldata id)
         external
         view
+        returns (bytes[] memory)
+    {
+        return getPKPPubKeysByAuthMethodPage(authMethodType, id, 0, type(uint256).max);
+    }
+
+    /// @notice The public keys of the tokens on the same page of `getTokenIdsForAuthMethodPage`.
+    function getPKPPubKeysByAuthMethodPage(uint256 authMethodType, bytes calldata id, uint256 offset, uint256 limit)
+        public
+        view
         returns (bytes[] memory pubkeys)
     {
-        uint256[] memory tokenIds = getTokenIdsForAuthMethod(authMethodType, id);
+        uint256[] memory tokenIds = getTokenIdsForAuthMethodPage(authMethodType, id, offset, limit);
         pubkeys = new bytes[](tokenIds.length);
         for (uint256 i = 0; i < tokenIds.length; ++i) {
             pubkeys[i] = router.getPubkey(tokenIds[i]);
         }
+    }
+
+    // --------------------------------------------------------------------------------------- names of existing clients
+
+    function getPubkey(uint256 tokenId) external view returns (bytes memory) {
+        return router.getPubkey(tokenId);
+    }
+
+    function getEthAddress(uint256 tokenId) external view returns (address) {
+        return router.getEthAddress(tokenId);
+    }
+
+    function getPkpNftAddress() external view returns (address) {
+        return address(pkpNft);
+    }
+
+    function getRouterAddress() external view returns (address) {
+        return address(router);
     }
 
     // ------------------------------------------------------------------------------------------------------ internals
@@ -219,26 +289,16 @@ abstract contract PermissionViews is PermissionStore {
         return _granted(grants, _waiting(grants), methodId);
     }
 
-    function _active(Grants storage grants) private view returns (uint256[] memory methodIds) {
-        Change[] memory waiting = _waiting(grants);
-        methodIds = grants.methods.values();
-        uint256 kept = 0;
-        for (uint256 i = 0; i < methodIds.length; ++i) {
-            (bool permitted,) = _granted(grants, waiting, methodIds[i]);
-            if (permitted) methodIds[kept++] = methodIds[i];
-        }
-        assembly ("memory-safe") {
-            mstore(methodIds, kept)
-        }
+    function _pageSize(uint256 length, uint256 offset, uint256 limit) private pure returns (uint256) {
+        return offset < length ? Math.min(limit, length - offset) : 0;
     }
 
-    function _idsOfType(Grants storage grants, uint256 authMethodType) private view returns (bytes[] memory ids) {
-        uint256[] memory methodIds = _active(grants);
-        ids = new bytes[](methodIds.length);
+    function _idsOfType(uint256 tokenId, uint256 authMethodType) private view returns (bytes[] memory ids) {
+        (AuthMethod[] memory methods,) = getPermittedAuthMethodsPage(tokenId, 0, type(uint256).max);
+        ids = new bytes[](methods.length);
         uint256 kept = 0;
-        for (uint256 i = 0; i < methodIds.length; ++i) {
-            Identity storage identity = _identities[methodIds[i]];
-            if (identity.authMethodType == authMethodType) ids[kept++] = identity.id;
+        for (uint256 i = 0; i < methods.length; ++i) {
+            if (methods[i].authMethodType == authMethodType) ids[kept++] = methods[i].id;
         }
         assembly ("memory-safe") {
             mstore(ids, kept)
@@ -251,7 +311,7 @@ abstract contract PermissionViews is PermissionStore {
             shown.delay = change.subject;
         } else if (change.kind == ChangeKind.Transfer) {
             shown.to = address(uint160(change.subject));
-        } else {
+        } else if (change.kind != ChangeKind.Renounce) {
             Identity storage method = _identities[change.subject];
             (shown.authMethodType, shown.id) = (method.authMethodType, method.id);
             shown.userPubkey = grants.userPubkey[change.subject];

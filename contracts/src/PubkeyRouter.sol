@@ -46,8 +46,8 @@ contract PubkeyRouter {
     uint64 private _poolTail;
 
     Key private _networkKey;
-    mapping(address nodeAddress => uint256 votedTokenId) private _voteOf;
-    mapping(uint256 votedTokenId => uint256) private _votes;
+    mapping(uint256 epoch => mapping(address nodeAddress => uint256 votedTokenId)) private _voteOf;
+    mapping(uint256 epoch => mapping(uint256 votedTokenId => uint256)) private _votes;
     mapping(uint256 tokenId => Key) private _keys;
     mapping(uint256 position => uint256 tokenId) private _pool;
 
@@ -71,6 +71,7 @@ contract PubkeyRouter {
     error DuplicateKey(uint256 tokenId);
     error OnlyPKPNFT();
     error PoolEmpty();
+    error OtherKey(uint256 tokenId);
 
     constructor(Staking staking_, address pkpNft_) {
         staking = staking_;
@@ -79,17 +80,19 @@ contract PubkeyRouter {
 
     /// @notice A node names the network key. It is fixed once every node names the same one.
     /// @dev Unanimous: t nodes could certify keys of their own otherwise. A vote can be changed until then, and
-    /// repeating it changes nothing, so a node that restarts may just vote again.
+    /// repeating it changes nothing, so a node that restarts may just vote again. Votes count in the epoch they were made
+    /// in: when the owner of Staking starts over, they are gone.
     function registerNetworkKey(bytes calldata pubkey) external {
         if (!staking.isActiveNode(msg.sender)) revert NotAnActiveNode(msg.sender);
         if (networkAddress != address(0)) revert NetworkKeyIsFixed();
         (uint256 tokenId, Key memory key) = _parse(pubkey);
 
-        uint256 earlier = _voteOf[msg.sender];
+        uint256 epoch = staking.epoch();
+        uint256 earlier = _voteOf[epoch][msg.sender];
         if (earlier == tokenId) return;
-        if (earlier != 0) --_votes[earlier];
-        _voteOf[msg.sender] = tokenId;
-        uint256 votes = ++_votes[tokenId];
+        if (earlier != 0) --_votes[epoch][earlier];
+        _voteOf[epoch][msg.sender] = tokenId;
+        uint256 votes = ++_votes[epoch][tokenId];
         emit NetworkKeyVote(msg.sender, pubkey);
 
         if (votes == staking.nodeCount()) {
@@ -100,35 +103,37 @@ contract PubkeyRouter {
     }
 
     /// @notice Add fresh keys to the pool, in order.
-    /// @param pubkeys Uncompressed points: 65 bytes, first byte 04
+    /// @param keys Uncompressed points: 65 bytes, first byte 04
     /// @param batch Must be `nextBatch()`
-    /// @param signature r, s, v of the network key over `batchDigest(pubkeys, batch)`; s in the lower half
-    function registerKeys(bytes[] calldata pubkeys, uint64 batch, bytes calldata signature) external {
+    /// @param signature r, s, v of the network key over `batchDigest(keys, batch)`; s in the lower half
+    function registerKeys(bytes[] calldata keys, uint64 batch, bytes calldata signature) external {
         if (networkAddress == address(0)) revert NetworkKeyMissing();
         if (batch != nextBatch) revert WrongBatch(batch, nextBatch);
-        if (pubkeys.length == 0) revert EmptyBatch();
-        address recovered = ECDSA.recoverCalldata(batchDigest(pubkeys, batch), signature);
+        if (keys.length == 0) revert EmptyBatch();
+        address recovered = ECDSA.recoverCalldata(batchDigest(keys, batch), signature);
         if (recovered != networkAddress) revert NotSignedByNetworkKey(recovered);
 
         ++nextBatch;
         uint64 tail = _poolTail;
-        for (uint256 i = 0; i < pubkeys.length; ++i) {
-            (uint256 tokenId, Key memory key) = _parse(pubkeys[i]);
+        for (uint256 i = 0; i < keys.length; ++i) {
+            (uint256 tokenId, Key memory key) = _parse(keys[i]);
             // The network key signs certificates: as a PKP it would be at the command of whoever minted it.
             if (_keys[tokenId].y != 0 || key.x == _networkKey.x) revert DuplicateKey(tokenId);
             _keys[tokenId] = key;
             _pool[tail++] = tokenId;
         }
         _poolTail = tail;
-        emit KeysRegistered(batch, pubkeys.length);
+        emit KeysRegistered(batch, keys.length);
     }
 
     /// @notice Take the oldest key out of the pool; only PKPNFT, which mints it.
-    function take() external returns (uint256 tokenId, bytes memory pubkey) {
+    /// @param expected The key that it must be, or 0 for any: after a reorganisation another may be the oldest
+    function take(uint256 expected) external returns (uint256 tokenId, bytes memory pubkey) {
         if (msg.sender != pkpNft) revert OnlyPKPNFT();
         uint64 head = _poolHead;
         if (head == _poolTail) revert PoolEmpty();
         tokenId = _pool[head];
+        if (expected != 0 && expected != tokenId) revert OtherKey(tokenId);
         delete _pool[head];
         _poolHead = head + 1;
         Key memory key = _keys[tokenId];
@@ -138,16 +143,21 @@ contract PubkeyRouter {
     }
 
     /// @notice What the network key signs to admit a batch.
-    function batchDigest(bytes[] calldata pubkeys, uint64 batch) public view returns (bytes32) {
+    function batchDigest(bytes[] calldata keys, uint64 batch) public view returns (bytes32) {
         return keccak256(
             abi.encode(
-                KEY_BATCH_TYPE, block.chainid, address(this), staking.epoch(), batch, keccak256(_concatenate(pubkeys))
+                KEY_BATCH_TYPE, block.chainid, address(this), staking.epoch(), batch, keccak256(_concatenate(keys))
             )
         );
     }
 
     function poolSize() external view returns (uint256) {
         return _poolTail - _poolHead;
+    }
+
+    /// @notice The key that the next mint gets, or 0.
+    function nextKey() external view returns (uint256 tokenId) {
+        return _pool[_poolHead];
     }
 
     /// @notice The network key as 65 bytes; empty until it is fixed.
@@ -157,7 +167,7 @@ contract PubkeyRouter {
 
     /// @notice The key that a node has voted for, as its token id; 0 for none.
     function networkKeyVote(address nodeAddress) external view returns (uint256) {
-        return _voteOf[nodeAddress];
+        return _voteOf[staking.epoch()][nodeAddress];
     }
 
     /// @notice Whether the network has certified this key, minted or not.
@@ -185,8 +195,18 @@ contract PubkeyRouter {
         if (isRouted(tokenId)) data = PubkeyRoutingData(getPubkey(tokenId), KEY_TYPE_SECP256K1, 0);
     }
 
-    /// @notice The Ethereum address of any public key.
-    function deriveEthAddressFromPubkey(bytes calldata pubkey) external pure returns (address) {
+    /// @notice The same under the name of existing clients.
+    function pubkeys(uint256 tokenId) external view returns (bytes memory pubkey, uint256 keyType, bytes32 derivedKeyId) {
+        if (isRouted(tokenId)) return (getPubkey(tokenId), KEY_TYPE_SECP256K1, 0);
+    }
+
+    function getPkpNftAddress() external view returns (address) {
+        return pkpNft;
+    }
+
+    /// @notice The Ethereum address of any public key: 65 bytes, or the last 64 of them.
+    function deriveEthAddressFromPubkey(bytes calldata pubkey) external view returns (address) {
+        if (pubkey.length == PUBKEY_BYTES - 1) return this.deriveEthAddressFromPubkey(bytes.concat(bytes1(0x04), pubkey));
         (, Key memory key) = _parse(pubkey);
         return _ethAddress(key);
     }
@@ -211,10 +231,10 @@ contract PubkeyRouter {
     }
 
     /// @dev Each key must have 65 bytes here already, or two batches could have one digest.
-    function _concatenate(bytes[] calldata pubkeys) private pure returns (bytes memory joined) {
-        joined = new bytes(pubkeys.length * PUBKEY_BYTES);
-        for (uint256 i = 0; i < pubkeys.length; ++i) {
-            bytes calldata pubkey = pubkeys[i];
+    function _concatenate(bytes[] calldata keys) private pure returns (bytes memory joined) {
+        joined = new bytes(keys.length * PUBKEY_BYTES);
+        for (uint256 i = 0; i < keys.length; ++i) {
+            bytes calldata pubkey = keys[i];
             if (pubkey.length != PUBKEY_BYTES) revert BadPubkey();
             assembly ("memory-safe") {
                 calldatacopy(add(add(joined, 32), mul(i, PUBKEY_BYTES)), pubkey.offset, PUBKEY_BYTES)

@@ -2,14 +2,20 @@
 pragma solidity ^0.8.28;
 
 import {Ownable, Ownable2Step} from "@openzeppelin/contracts/access/Ownable2Step.sol";
-import {Ipv4Url} from "./Ipv4Url.sol";
+import {Endpoint} from "./Endpoint.sol";
+
+/// @dev What Staking asks of PubkeyRouter, which imports this file.
+interface IGenesis {
+    function networkAddress() external view returns (address);
+}
 
 /// @title Staking: the registry of nodes
 /// @notice Says which nodes hold the keys, how many of them must agree, and how each proves who it is.
-/// @dev The name and the view `getActiveUnkickedValidatorStructsAndCounts` are what existing clients look for; nothing
-/// is staked. The owner registers the nodes while the epoch is 0. `activate` starts epoch 1, after which no node comes
-/// or goes; a node can still change where it is reached, never who it is. Every duplicate that would let one machine
-/// pass for two parties is refused here, and again by the nodes.
+/// @dev The name and the views of validators are what existing clients look for; nothing is staked. The owner registers
+/// the nodes of an attempt while the epoch is 0. `activate` starts the epoch of that attempt, after which no node comes or
+/// goes; a node can still change where it is reached, never who it is. Until the nodes have agreed on the network key the
+/// owner may start over without one that does not; then never again. Duplicates that would let one machine pass for two
+/// parties are refused here, and again by the nodes.
 contract Staking is Ownable2Step {
     struct Node {
         address nodeAddress;
@@ -49,23 +55,32 @@ contract Staking is Ownable2Step {
         Restore
     }
 
+    /// @dev What belongs to one attempt to start the network.
+    struct Registry {
+        Node[] nodes;
+        mapping(address nodeAddress => uint256 partyId) partyOf;
+        mapping(bytes32 tlsKey => bool) tlsKeyTaken;
+        mapping(bytes32 urlHash => bool) urlTaken;
+    }
+
     uint256 public constant MIN_NODES = 2;
     uint256 public constant MAX_NODES = 100;
-    uint256 public constant MAX_TEXT = 256;
 
-    /// @notice 0 while nodes are being registered, then 1.
+    address public immutable router;
+
+    /// @notice 0 while nodes are being registered, then the number of the attempt.
     uint256 public epoch;
     /// @notice How many nodes must agree; 0 before activation.
     uint256 public threshold;
+    /// @notice Counts the attempts to start the network, from 1.
+    uint256 public attempt = 1;
 
-    Node[] private _nodes;
-    mapping(address nodeAddress => uint256 partyId) private _partyOf;
-    mapping(bytes32 tlsKey => bool) private _tlsKeyTaken;
-    mapping(bytes32 urlHash => bool) private _urlTaken;
+    mapping(uint256 attempt => Registry) private _registries;
 
     event NodeRegistered(address indexed nodeAddress, uint32 indexed partyId, bytes32 tlsKey);
     event EndpointUpdated(address indexed nodeAddress, string url, string meshHost, uint16 port);
     event StateChanged(States newState);
+    event StartedOver(uint256 attempt);
 
     error AlreadyActive();
     error TooManyNodes();
@@ -74,21 +89,26 @@ contract Staking is Ownable2Step {
     error ZeroNodeAddress();
     error ZeroTlsKey();
     error ZeroPort();
-    error BadText();
+    error BadUrl();
+    error BadHost();
     error DuplicateNodeAddress(address nodeAddress);
     error DuplicateTlsKey(bytes32 tlsKey);
     error DuplicateUrl(string url);
     error UnknownNode(address nodeAddress);
+    error NetworkKeyIsFixed();
+    error OwnerIsNeeded();
 
-    constructor(address initialOwner) Ownable(initialOwner) {}
+    constructor(address initialOwner, address router_) Ownable(initialOwner) {
+        router = router_;
+    }
 
     /// @notice Add a node; only before activation, only by the owner.
     /// @param nodeAddress The account with which the node votes on chain
-    /// @param url Where its API is, for example `https://node1.example:7470`
-    /// @param meshHost Name or address at which the other nodes connect to it
+    /// @param url Where its API is, for example `https://node1.example:7470`; see Endpoint for what is a URL here
+    /// @param meshHost DNS name or IPv4 address at which the other nodes connect to it
     /// @param port TCP port at `meshHost`
     /// @param tlsKey SHA-256 of the SubjectPublicKeyInfo of its TLS key
-    /// @return partyId 1, 2, ... in the order of registration; never 0, never used again
+    /// @return partyId 1, 2, ... in the order of registration; never 0, never used again in this attempt
     function register(
         address nodeAddress,
         string calldata url,
@@ -96,44 +116,61 @@ contract Staking is Ownable2Step {
         uint16 port,
         bytes32 tlsKey
     ) external onlyOwner returns (uint32 partyId) {
+        Registry storage registry = _registries[attempt];
         if (epoch != 0) revert AlreadyActive();
-        if (_nodes.length == MAX_NODES) revert TooManyNodes();
+        if (registry.nodes.length == MAX_NODES) revert TooManyNodes();
         if (nodeAddress == address(0)) revert ZeroNodeAddress();
         if (tlsKey == 0) revert ZeroTlsKey();
-        if (_partyOf[nodeAddress] != 0) revert DuplicateNodeAddress(nodeAddress);
-        if (_tlsKeyTaken[tlsKey]) revert DuplicateTlsKey(tlsKey);
+        if (registry.partyOf[nodeAddress] != 0) revert DuplicateNodeAddress(nodeAddress);
+        if (registry.tlsKeyTaken[tlsKey]) revert DuplicateTlsKey(tlsKey);
         _checkEndpoint(url, meshHost, port);
-        _claimUrl(url);
+        if (registry.urlTaken[keccak256(bytes(url))]) revert DuplicateUrl(url);
 
-        partyId = uint32(_nodes.length + 1);
-        _partyOf[nodeAddress] = partyId;
-        _tlsKeyTaken[tlsKey] = true;
-        _nodes.push(Node(nodeAddress, partyId, port, tlsKey, url, meshHost));
+        partyId = uint32(registry.nodes.length + 1);
+        registry.partyOf[nodeAddress] = partyId;
+        registry.tlsKeyTaken[tlsKey] = true;
+        registry.urlTaken[keccak256(bytes(url))] = true;
+        registry.nodes.push(Node(nodeAddress, partyId, port, tlsKey, url, meshHost));
         emit NodeRegistered(nodeAddress, partyId, tlsKey);
         emit EndpointUpdated(nodeAddress, url, meshHost, port);
     }
 
-    /// @notice Start epoch 1. `required` must be what the rule gives, so that a typing error cannot lower it.
+    /// @notice Start the epoch. `required` must be what the rule gives, so that a typing error cannot lower it.
     function activate(uint256 required) external onlyOwner {
+        uint256 count = nodeCount();
         if (epoch != 0) revert AlreadyActive();
-        if (_nodes.length < MIN_NODES) revert TooFewNodes();
-        uint256 rule = (2 * _nodes.length) / 3 + 1;
+        if (count < MIN_NODES) revert TooFewNodes();
+        uint256 rule = (2 * count) / 3 + 1;
         if (required != rule) revert WrongThreshold(required, rule);
-        epoch = 1;
+        epoch = attempt;
         threshold = rule;
         emit StateChanged(States.Active);
     }
 
+    /// @notice Forget all nodes and votes, to register anew; only until the network key is fixed. No key exists before.
+    function startOver() external onlyOwner {
+        if (IGenesis(router).networkAddress() != address(0)) revert NetworkKeyIsFixed();
+        epoch = 0;
+        threshold = 0;
+        emit StartedOver(++attempt);
+        emit StateChanged(States.Paused);
+    }
+
     /// @notice A node moves: new URL and mesh address, same key, same PartyId.
+    /// @dev Its URL may be another node's: were it refused, whoever sees a move coming could stop it by naming the URL
+    /// first. Naming another's URL harms only who does it, as nodes are told apart by their keys.
     function updateEndpoint(string calldata url, string calldata meshHost, uint16 port) external {
         Node storage node = _node(msg.sender);
         _checkEndpoint(url, meshHost, port);
-        _urlTaken[keccak256(bytes(node.url))] = false;
-        _claimUrl(url);
         node.url = url;
         node.meshHost = meshHost;
         node.port = port;
         emit EndpointUpdated(msg.sender, url, meshHost, port);
+    }
+
+    /// @notice Refused: without an owner a network that has not started never could.
+    function renounceOwnership() public view override onlyOwner {
+        revert OwnerIsNeeded();
     }
 
     function state() external view returns (States) {
@@ -142,11 +179,11 @@ contract Staking is Ownable2Step {
 
     /// @notice All nodes in the order of their PartyIds.
     function getNodes() external view returns (Node[] memory) {
-        return _nodes;
+        return _registries[attempt].nodes;
     }
 
-    function nodeCount() external view returns (uint256) {
-        return _nodes.length;
+    function nodeCount() public view returns (uint256) {
+        return _registries[attempt].nodes.length;
     }
 
     function nodeOf(address nodeAddress) external view returns (Node memory) {
@@ -154,9 +191,11 @@ contract Staking is Ownable2Step {
     }
 
     /// @notice Whether the address is a node of the running epoch; false for all before activation.
-    function isActiveNode(address nodeAddress) external view returns (bool) {
-        return epoch != 0 && _partyOf[nodeAddress] != 0;
+    function isActiveNode(address nodeAddress) public view returns (bool) {
+        return epoch != 0 && _registries[attempt].partyOf[nodeAddress] != 0;
     }
+
+    // ------------------------------------------------------------------------------------- views of existing clients
 
     function currentValidatorCountForConsensus() external view returns (uint256) {
         return threshold;
@@ -170,30 +209,71 @@ contract Staking is Ownable2Step {
         returns (Epoch memory current, uint256 minNodeCount, Validator[] memory validators)
     {
         current.number = epoch;
-        minNodeCount = threshold;
-        validators = new Validator[](epoch == 0 ? 0 : _nodes.length);
-        for (uint256 i = 0; i < validators.length; ++i) {
-            (uint32 ip, uint16 port) = Ipv4Url.parse(_nodes[i].url);
-            uint256 tlsKey = uint256(_nodes[i].tlsKey);
-            validators[i] = Validator(ip, 0, port, _nodes[i].nodeAddress, 0, tlsKey, tlsKey);
+        return (current, threshold, getActiveUnkickedValidatorStructs());
+    }
+
+    function getActiveUnkickedValidatorStructs() public view returns (Validator[] memory) {
+        return getValidatorsStructs(getValidatorsInCurrentEpoch());
+    }
+
+    /// @dev Reverts for an address that is no node.
+    function getValidatorsStructs(address[] memory addresses) public view returns (Validator[] memory validators) {
+        validators = new Validator[](addresses.length);
+        for (uint256 i = 0; i < addresses.length; ++i) {
+            Node storage node = _node(addresses[i]);
+            (, uint32 ip, uint16 port) = Endpoint.parseUrl(bytes(node.url));
+            uint256 key = uint256(node.tlsKey);
+            validators[i] = Validator(ip, 0, ip == 0 ? 0 : port, node.nodeAddress, 0, key, key);
         }
     }
 
+    /// @notice The nodes' addresses; empty before activation.
+    function getValidatorsInCurrentEpoch() public view returns (address[] memory addresses) {
+        Node[] storage nodes = _registries[attempt].nodes;
+        addresses = new address[](getValidatorsInCurrentEpochLength());
+        for (uint256 i = 0; i < addresses.length; ++i) {
+            addresses[i] = nodes[i].nodeAddress;
+        }
+    }
+
+    function getValidatorsInCurrentEpochLength() public view returns (uint256) {
+        return epoch == 0 ? 0 : nodeCount();
+    }
+
+    function getActiveUnkickedValidators() external view returns (address[] memory) {
+        return getValidatorsInCurrentEpoch();
+    }
+
+    /// @notice Nobody is ever kicked.
+    function getKickedValidators() external pure returns (address[] memory none) {}
+
+    function isActiveValidator(address nodeAddress) external view returns (bool) {
+        return isActiveNode(nodeAddress);
+    }
+
+    function isActiveValidatorByNodeAddress(address nodeAddress) external view returns (bool) {
+        return isActiveNode(nodeAddress);
+    }
+
+    /// @notice 2: ECDSA over secp256k1.
+    function getKeyTypes() external pure returns (uint256[] memory types) {
+        types = new uint256[](1);
+        types[0] = 2;
+    }
+
+    // ------------------------------------------------------------------------------------------------------ internals
+
     function _node(address nodeAddress) private view returns (Node storage) {
-        uint256 partyId = _partyOf[nodeAddress];
+        Registry storage registry = _registries[attempt];
+        uint256 partyId = registry.partyOf[nodeAddress];
         if (partyId == 0) revert UnknownNode(nodeAddress);
-        return _nodes[partyId - 1];
+        return registry.nodes[partyId - 1];
     }
 
     function _checkEndpoint(string calldata url, string calldata meshHost, uint16 port) private pure {
-        if (bytes(url).length == 0 || bytes(url).length > MAX_TEXT) revert BadText();
-        if (bytes(meshHost).length == 0 || bytes(meshHost).length > MAX_TEXT) revert BadText();
+        (bool ok,,) = Endpoint.parseUrl(bytes(url));
+        if (!ok) revert BadUrl();
+        if (!Endpoint.isHost(bytes(meshHost))) revert BadHost();
         if (port == 0) revert ZeroPort();
-    }
-
-    function _claimUrl(string calldata url) private {
-        bytes32 urlHash = keccak256(bytes(url));
-        if (_urlTaken[urlHash]) revert DuplicateUrl(url);
-        _urlTaken[urlHash] = true;
     }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from typing import Any
 
@@ -14,7 +15,19 @@ from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.method import Proven
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
-from keyquorum.client import AsyncClient, BadAnswer, Client, Key, KeyquorumError, Lent, Misconfigured, Refused, Session
+from keyquorum.chain.mints import mint_request
+from keyquorum.client import (
+    AsyncClient,
+    BadAnswer,
+    ChainError,
+    Client,
+    Key,
+    KeyquorumError,
+    Lent,
+    Misconfigured,
+    Refused,
+    Session,
+)
 from keyquorum.client.session import DEFAULT_SECONDS, MESSAGES_SECONDS, Expected, default_seconds
 from login_kit import Person
 
@@ -215,12 +228,61 @@ async def test_an_owner_changes_permissions_with_transactions_of_his_own(client:
     assert await client.permissions.list(key) == ()
 
 
-async def test_a_key_that_owns_itself_changes_by_signature_and_the_account_only_pays(
-    client: AsyncClient, key: Key
-) -> None:
-    await client.transfer(key, key.address)
+async def own_itself(client: AsyncClient) -> Key:
+    """A new key that owns itself, with the account of the client as a wallet that may manage it."""
+    account = client.account
+    assert account is not None
+    helper = client.chain.contract("PKPHelper")
+    methods = [(1, bytes.fromhex(account.address[2:]), b"")]
+    request = mint_request(secrets.token_bytes(32), methods, [[1, 6]])
+    await client.send_from_account(helper.address, helper.encode("mintOnce", request))
+    return await client.key(await client.chain.ask(helper, "keyOfRequest", account.address, request[0]))
+
+
+async def test_a_key_that_owns_itself_changes_by_signature_and_the_account_only_pays(client: AsyncClient) -> None:
+    key = await own_itself(client)
+    assert key.owner == key.address
     await client.permissions.add(key, 1, b"\x55" * 20, [2])
-    assert [one.id for one in await client.permissions.list(key)] == [b"\x55" * 20]
+    assert [one.id for one in await client.permissions.list(key)][1:] == [b"\x55" * 20]
+
+
+async def test_the_last_login_of_a_key_that_owns_itself_stays_until_the_key_is_given_up(client: AsyncClient) -> None:
+    key = await own_itself(client)
+    (mine,) = await client.permissions.list(key)
+    for removal in (client.permissions.remove(key, 1, mine.id), client.permissions.remove_scope(key, 1, mine.id, 6)):
+        with pytest.raises(ChainError, match="LastManager") as refused:
+            await removal
+        assert "add another" in str(refused.value.hint)
+    await client.permissions.renounce(key)
+    await client.permissions.remove(key, 1, mine.id)
+    assert await client.permissions.list(key) == ()
+
+
+async def test_no_key_is_sent_to_its_own_address(client: AsyncClient, key: Key) -> None:
+    with pytest.raises(ChainError, match="LastManager"):
+        await client.transfer(key, key.address)
+
+
+async def test_giving_up_a_key_is_shown_among_what_waits(client: AsyncClient, key: Key) -> None:
+    await client.permissions.set_delay(key, 3600)
+    await client.permissions.renounce(key)
+    (waiting,) = await client.permissions.pending(key)
+    assert waiting.to_json() == {"change_id": 1, "kind": "renounce", "active_at": waiting.active_at}
+
+
+async def test_more_methods_and_keys_than_a_page_are_read_in_pages(
+    client: AsyncClient, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyquorum.client.network.PAGE", 2)
+    for number in range(5):
+        await client.permissions.add(key, 1, bytes([number + 1]) * 20, [2 + number, 33])
+    listed = await client.permissions.list(key)
+    assert [(one.id, one.scopes, one.together) for one in listed] == [
+        (bytes([number + 1]) * 20, (2 + number,), (1,)) for number in range(5)
+    ]
+    owned = {key.token_id} | {(await client.mint()).key.token_id for _ in range(4)}
+    assert client.account is not None
+    assert {one.token_id for one in await client.chain.keys_of(client.account.address)} >= owned
 
 
 async def test_a_key_that_owns_another_changes_that_ones_permissions(client: AsyncClient, key: Key) -> None:
@@ -239,10 +301,8 @@ async def test_whose_key_it_is_not_is_told_before_anything_is_signed(client: Asy
     assert not network.attempts
 
 
-async def test_without_gateway_and_account_nobody_pays_for_a_change(
-    client: AsyncClient, network: FakeNetwork, key: Key
-) -> None:
-    await client.transfer(key, key.address)
+async def test_without_gateway_and_account_nobody_pays_for_a_change(client: AsyncClient, network: FakeNetwork) -> None:
+    key = await own_itself(client)
     async with AsyncClient(network.network, session=await client.login()) as poor:
         with pytest.raises(Misconfigured, match="nobody is there to pay"):
             await poor.permissions.add(key, 1, b"\x55" * 20, [2])

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 import keyquorum
+from keyquorum.client.fanout import Committee
+from keyquorum.client.results import Node
 from keyquorum.client.transport import (
     NodeBusy,
     NodeDown,
@@ -143,3 +145,34 @@ def test_no_request_of_ours_follows_a_redirect() -> None:
                 calls += 1
                 assert "allow_redirects" in {word.arg for word in call.keywords}, f"{path}:{call.lineno}"
     assert calls >= 6
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "x",
+        "http://" + "a" * 64,
+        "http://\\xff",
+        "http://[::1",
+        "http://a:99999",
+        "http://a b",
+        "http://\udcff",
+        "http://",
+    ],
+)
+async def test_whatever_is_wrong_with_an_address_it_is_that_server_that_is_down(address: str) -> None:
+    async with Transport() as transport:
+        with pytest.raises(NodeDown):
+            await transport.post(address + "/v1/sign", b"{}", Answer)
+        with pytest.raises(NodeDown):
+            await transport.get(address + "/v1/network", Answer)
+        assert not await transport.alive(address)
+
+
+async def test_a_node_without_a_url_counts_as_a_member_and_every_request_to_it_fails() -> None:
+    committee = Committee((Node(1, "http://a"), Node(2, None)), 2)
+    assert committee.urls == {1: "http://a", 2: ""}
+    async with Transport() as transport:
+        with pytest.raises(NodeDown):
+            await transport.post(committee.urls[2] + "/v1/sign", b"{}", Answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from world import ChainRpc, ChainSender, World, node_entry
 
 from keyquorum.chain.contracts import CONTRACT_NAMES, checksum
 from keyquorum.chain.deploy import (
+    REFILL_GAS,
     Deployment,
     DeploymentError,
     NodeEntry,
     contract_address,
     deploy,
+    refill_cost,
     required_threshold,
     start_epoch,
 )
@@ -56,6 +59,30 @@ async def test_the_epoch_can_start_later(world: World):
     assert await staking.read("epoch") == 0
     await start_epoch(sender, deployment, [node_entry(1), node_entry(2)])
     assert (await staking.read("epoch"), await staking.read("threshold")) == (1, 2)
+
+
+PRICES = [(1, None, 85_000 * 2 * 7), (31337, None, 0), (1, 0, 0), (1, 9, 9)]
+
+
+@pytest.mark.parametrize(("chain_id", "given", "cost"), PRICES)
+async def test_the_price_covers_the_refill_unless_it_is_chosen(world: World, chain_id, given, cost):
+    class Elsewhere(ChainRpc):
+        async def chain_id(self) -> int:
+            return chain_id
+
+        async def call(self, method: str, *params: Any) -> Any:
+            return "0x7" if method == "eth_gasPrice" else await super().call(method, *params)
+
+    sender: Any = ChainSender(world.chain, world.other)
+    sender.rpc = Elsewhere(world.chain)
+    deployment = await deploy(sender, mint_cost=given)
+    assert await deployment.bind(sender.rpc, "PKPNFT").read("mintCost") == cost
+
+
+def test_the_refill_costs_no_more_than_the_price_is_made_for():
+    recorded = json.loads((Path(__file__).parent / "gas.json").read_text())
+    assert recorded["registerKeys, batch of 64"] / 64 < REFILL_GAS
+    assert refill_cost(3) == 6 * REFILL_GAS
 
 
 async def test_one_node_is_no_network(world: World):

@@ -103,6 +103,7 @@ CALLS = {
     "addPermittedAddress": lambda t, a: (t, a, [1]),
     "removePermittedAddress": lambda t, a: (t, "0x" + "11" * 20),
     "batchAddRemoveAuthMethods": lambda t, a: (t, [], [], [], [], [GOOGLE], [ACCOUNT]),
+    "renounceKey": lambda t, a: (t,),
     "setDelay": lambda t, a: (t, 100),
     "announceTransfer": lambda t, a: (t, a),
     "cancelPendingChange": lambda t, a: (t, 1),
@@ -112,7 +113,7 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_every_write_can_be_signed_and_only_by_the_owner_and_only_for_its_own_token(world, token, key, reverts, name):
     execute(world, key, token, "addPermittedAction", token, b"known", [1])
-    execute(world, key, token, "addPermittedAddress", token, "0x" + "11" * 20, [1])
+    execute(world, key, token, "addPermittedAddress", token, "0x" + "11" * 20, [1, 6])
     if name in ("announceTransfer", "cancelPendingChange"):
         execute(world, key, token, "setDelay", token, 100)
         execute(world, key, token, "addPermittedAction", token, b"pending", [1])

@@ -14,7 +14,8 @@ from eth_hash.auto import keccak
 from evm import PyEvmChain
 from world import GOOGLE, WEBAUTHN, World, public_key
 
-from keyquorum.chain.contracts import CONTRACT_NAMES, interface, load_artifact, mint_gas
+from keyquorum.chain.contracts import CONTRACT_NAMES, interface, load_artifact
+from keyquorum.chain.mints import mint_gas
 
 GAS = Path(__file__).parent / "gas.json"
 # EIP-170 bounds the code, EIP-7825 a single transaction.

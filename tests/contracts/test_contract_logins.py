@@ -109,6 +109,7 @@ def fund(world: World, account: LocalAccount) -> LocalAccount:
 def test_a_login_that_was_removed_from_its_key_gets_a_new_one(world):
     ((first,), _) = mint(world, ALICE)
     owner = fund(world, key_account(0))
+    world.permissions.send("renounceKey", first, account=owner)
     world.permissions.send("removePermittedAuthMethod", first, GOOGLE, ACCOUNT, account=owner)
     assert key_for(world, GOOGLE, ACCOUNT) == 0
     ((second,), minted) = mint(world, ALICE)
@@ -120,6 +121,7 @@ def test_a_method_that_only_waits_to_come_back_does_not_count(world):
     ((token,), _) = mint(world, ALICE)
     owner = fund(world, key_account(0))
     send = world.permissions.send
+    send("renounceKey", token, account=owner)
     send("setDelay", token, 1000, account=owner)
     send("removePermittedAuthMethod", token, GOOGLE, ACCOUNT, account=owner)
     send("addPermittedAuthMethod", token, (GOOGLE, ACCOUNT, b""), [1], account=owner)
@@ -128,7 +130,7 @@ def test_a_method_that_only_waits_to_come_back_does_not_count(world):
     assert key_for(world, GOOGLE, ACCOUNT) == token
 
 
-def test_a_key_that_has_changed_hands_is_never_passed_for_the_logins_own(world):
+def test_a_key_that_has_changed_hands_is_never_passed_for_the_logins_own(world, reverts):
     """Else a buyer could permit the seller's login on it and receive what is meant for the seller's next key."""
     ((sold,), _) = mint(world, ALICE)
     owner = fund(world, key_account(0))
@@ -138,7 +140,8 @@ def test_a_key_that_has_changed_hands_is_never_passed_for_the_logins_own(world):
     assert key_for(world, GOOGLE, ACCOUNT) == 0
     ((fresh,), minted) = mint(world, ALICE)
     assert (minted, fresh != sold) == ([True], True)
-    world.nft.send("transferFrom", world.user.address, owner.address, sold, account=world.user)
+    with reverts("LastManager", sold):
+        world.nft.send("transferFrom", world.user.address, owner.address, sold, account=world.user)
     assert key_for(world, GOOGLE, ACCOUNT) == fresh
 
 

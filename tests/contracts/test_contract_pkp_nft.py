@@ -164,7 +164,7 @@ def test_reading_an_unknown_token_is_no_error(world):
 
 @pytest.mark.parametrize("name", ["beginMint", "finishMint"])
 def test_only_the_helper_mints_in_two_steps(world, reverts, name):
-    arguments = (2, accounts()[5].address) if name == "beginMint" else (world.mint(),)
+    arguments = (2, accounts()[5].address, 0) if name == "beginMint" else (world.mint(),)
     for account in (world.user, world.governor):
         with reverts("OnlyHelper"):
             world.nft.send(name, *arguments, account=account)

@@ -279,7 +279,7 @@ def test_a_signature_is_65_bytes_with_low_s(world, reverts):
 def test_only_the_token_contract_takes_from_the_pool(world, reverts):
     for account in (world.user, world.governor, world.nodes[0]):
         with reverts("OnlyPKPNFT"):
-            world.router.send("take", account=account)
+            world.router.send("take", 0, account=account)
 
 
 def test_an_empty_pool_says_so(world, reverts):

@@ -82,7 +82,12 @@ async def test_a_gateway_that_was_started_again_remembers_by_the_chain(
 async def test_a_key_that_was_moved_is_not_given_out_again(server: Server, nobody: AsyncClient) -> None:
     await nobody.login_with("siwe", Person().prove)
     first = await nobody.sign_up()
-    await nobody.permissions.remove(first.key, 1, nobody.session.methods[0].id)  # type: ignore[union-attr]
+    mine = (1, nobody.session.methods[0].id)  # type: ignore[union-attr]
+    with pytest.raises(Refused, match="LastManager") as refused:
+        await nobody.permissions.remove(first.key, *mine)
+    assert "add another" in str(refused.value.hint)
+    await nobody.permissions.renounce(first.key)
+    await nobody.permissions.remove(first.key, *mine)
     second = await nobody.sign_up()
     assert second.key != first.key
 

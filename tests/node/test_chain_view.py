@@ -18,7 +18,9 @@ from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Reverted, Rpc, RpcUnreachable, Sender
 from keyquorum.node import chain_quorum, chain_view
+from keyquorum.node.app import NOWHERE, _peers
 from keyquorum.node.chain_view import ChainUnavailable, ChainView, Unusable
+from keyquorum.node.mesh import Peer
 from pkp_chain import PkpChain, _found_network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -602,6 +604,20 @@ async def test_a_registry_in_which_one_machine_is_two_parties_is_refused(chain: 
     nodes[1] = nodes[1]._replace(**change)
     with pytest.raises(ValueError, match="twice"):
         await view.membership()
+
+
+async def test_a_node_with_a_poisoned_entry_is_a_member_that_cannot_be_reached(chain: Chain) -> None:
+    view = await chain.view()
+    clean = await view.membership()
+    nodes = await view.read("Staking", "getNodes")
+    nodes[1] = nodes[1]._replace(url="http://\\xff", meshHost="a" * 64)
+    membership = await view.membership()
+    assert (membership.threshold, membership.parties) == (clean.threshold, clean.parties)
+    assert (membership.members[2].url, membership.members[2].host) == (None, None)
+    assert {j: membership.members[j] for j in (1, 3, 4)} == {j: clean.members[j] for j in (1, 3, 4)}
+    peers = _peers(membership, 1)
+    assert peers[2] == Peer(NOWHERE, clean.members[2].port, clean.members[2].spki)
+    assert peers[3] == _peers(clean, 1)[3]
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 2, 4])

@@ -18,17 +18,36 @@ from functools import cache, cached_property
 from importlib import resources
 from typing import Any, Protocol
 
-from eth_abi.abi import decode as abi_decode
 from eth_abi.abi import encode as abi_encode
+from eth_abi.codec import ABIDecoder
+from eth_abi.decoding import StringDecoder
 from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.registry import BaseEquals
+from eth_abi.registry import registry as default_registry
 from eth_hash.auto import keccak
 
 from keyquorum.chain import rpc as chain_rpc
 from keyquorum.chain.account import checksum
 
 CONTRACT_NAMES = ("Staking", "PubkeyRouter", "PKPNFT", "Sessions", "PKPPermissions", "PKPHelper")
+
+_registry = default_registry.copy()  # type: ignore[no-untyped-call]
+_registry.unregister_decoder("string")
+# Strings are bytes that anybody may have written: what is no UTF-8 is shown as \\xff, and spoils nothing beside it.
+_STRING = StringDecoder(handle_string_errors="backslashreplace")  # type: ignore[no-untyped-call]
+_registry.register_decoder(BaseEquals("string"), _STRING, label="string")  # type: ignore[no-untyped-call]
+abi_decode = ABIDecoder(_registry).decode
+
 REVOCATION_TYPE = keccak(b"keyquorum.revocation.v1")
 KEY_BATCH_TYPE = keccak(b"keyquorum.key-batch.v1")
+
+# What a person can do about a refusal of our contracts, by the name of the error.
+REFUSAL_HINTS = {
+    "LastManager": "this is the last login that may manage the key: add another with scope 6 first",
+    "OtherKey": "another mint came first: ask again, for the key that is next now",
+    "AlreadyPermitted": "the method is permitted already: add or remove single scopes",
+    "NotPermitted": "there is no such method on this key: look at the list of its methods",
+}
 
 Abi = list[dict[str, Any]]
 
@@ -97,19 +116,6 @@ def identity_mark(type_number: int, identity: bytes) -> bytes:
 def key_mark(token: int) -> bytes:
     """Return the mark of a key by its token id: `Sessions.keyMark`."""
     return keccak(abi_encode(("string", "uint256"), ("key", token)))
-
-
-def mint_gas(logins: Sequence[tuple[int, bytes, bytes, Sequence[int], bytes]]) -> int:
-    """Return a gas limit with which `PKPHelper.mintForLogins(logins)` succeeds, about a tenth above what it uses.
-
-    `logins` as the contract takes them: (type, id, user public key, scopes, label). Asking a chain for an estimate
-    costs it two such transactions.
-    """
-    total = 100_000
-    for _, identity, public_key, scopes, _ in logins:
-        total += 500_000 + 4_500 * len(scopes) + 750 * max(0, len(identity) - 32)
-        total += 25_000 + 760 * len(public_key) if public_key else 0
-    return total * 11 // 10
 
 
 def _word(value: bytes) -> bytes:

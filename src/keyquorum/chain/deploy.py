@@ -18,6 +18,10 @@ from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, Reader, interface, load_artifact
 from keyquorum.chain.rpc import Sender, from_quantity
 
+DEVELOPMENT_CHAIN = 31337
+# What registering one key costs the nodes, rounded up: batches may be small.
+REFILL_GAS = 85_000
+
 
 class DeploymentError(Exception):
     """The contracts did not end up where they must be; what is on the chain must not be used."""
@@ -90,13 +94,22 @@ def required_threshold(node_count: int) -> int:
     return 2 * node_count // 3 + 1
 
 
+def refill_cost(gas_price: int) -> int:
+    """Return what a key must cost, in wei, so that who empties the pool pays for filling it, also when gas doubles.
+
+    `gas_price` in wei per gas, as `eth_gasPrice` gives it.
+    """
+    return REFILL_GAS * 2 * gas_price
+
+
 async def deploy(
-    sender: Sender, nodes: Sequence[NodeEntry] = (), *, mint_cost: int = 0, fund_nodes: int = 0
+    sender: Sender, nodes: Sequence[NodeEntry] = (), *, mint_cost: int | None = None, fund_nodes: int = 0
 ) -> Deployment:
     """Deploy the contracts, which `sender` then governs, and with `nodes` also start epoch 1 (see `start_epoch`).
 
-    `mint_cost` and `fund_nodes` (what each node gets for its own transactions) are in wei. Nothing else may send from
-    this account meanwhile: `DeploymentError` if something does.
+    `mint_cost` and `fund_nodes` (what each node gets for its own transactions) are in wei. A price of None covers what
+    the nodes pay for a key (`refill_cost`), and is 0 on a development chain. Nothing else may send from this account
+    meanwhile: `DeploymentError` if something does.
     """
     if len(nodes) == 1:
         raise ValueError("a network has at least two nodes")
@@ -105,7 +118,7 @@ async def deploy(
     nonce = from_quantity(await rpc.call("eth_getTransactionCount", sender.address, "pending"))
     at = {name: contract_address(sender.address, nonce + i) for i, name in enumerate(CONTRACT_NAMES)}
     arguments = {
-        "Staking": (sender.address,),
+        "Staking": (sender.address, at["PubkeyRouter"]),
         "PubkeyRouter": (at["Staking"], at["PKPNFT"]),
         "PKPNFT": (sender.address, at["PubkeyRouter"], at["PKPPermissions"], at["PKPHelper"]),
         "Sessions": (at["PKPNFT"], at["PubkeyRouter"]),
@@ -120,6 +133,8 @@ async def deploy(
             raise DeploymentError(f"{name} came to another address than computed: is the account used elsewhere?")
         blocks.append(from_quantity(receipt["blockNumber"]))
     deployment = Deployment(chain_id, blocks[0], at)
+    if mint_cost is None:
+        mint_cost = 0 if chain_id == DEVELOPMENT_CHAIN else refill_cost(from_quantity(await rpc.call("eth_gasPrice")))
     if mint_cost:
         await sender.send(at["PKPNFT"], interface("PKPNFT").encode("setMintCost", mint_cost))
     if nodes:

@@ -43,7 +43,10 @@ def status(directory: DirOption = DEFAULT_DIR, timeout: TimeoutOption = 30.0, as
             }
         )
         out.table(
-            [{"party": n.party, "url": n.url, "ready": bool(n.live), "state": states[n.party]} for n in found.nodes]
+            [
+                {"party": n.party, "url": n.url or "", "ready": bool(n.live), "state": states[n.party]}
+                for n in found.nodes
+            ]
         )
         if not found.ready:
             from keyquorum.client.errors import Unavailable
@@ -69,10 +72,12 @@ async def _ask(network: Path, seconds: float) -> tuple[NetworkStatus, dict[int, 
     return found, {node.party: state for node, state in zip(found.nodes, states, strict=True)}
 
 
-async def _state(http: aiohttp.ClientSession, url: str) -> str:
+async def _state(http: aiohttp.ClientSession, url: str | None) -> str:
     """Return a node's own words on why it is not ready, or what the network has lost; "" when all is well."""
     import aiohttp
 
+    if url is None:
+        return "has registered no address that can be used"
     try:
         async with http.get(url + "/readyz", allow_redirects=False) as response:
             found = json.loads(await response.content.read(STATE_BYTES))

@@ -158,7 +158,7 @@ class Connection:
         await (self._reread() if self.facts.network_key is None else self._refresh())
         committee = self._current_committee()
         alive = await asyncio.gather(
-            *(self._transport.alive(node.url, "/readyz", STATUS_SECONDS) for node in committee.nodes)
+            *(self._transport.alive(node.url or "", "/readyz", STATUS_SECONDS) for node in committee.nodes)
         )
         nodes = tuple(Node(n.party, n.url, live) for n, live in zip(committee.nodes, alive, strict=True))
         self._fanout.saw({node.party: bool(node.live) for node in nodes})

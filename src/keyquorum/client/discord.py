@@ -19,6 +19,7 @@ from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Committee
 from keyquorum.auth.provider import host_of, origin
 from keyquorum.auth.statement import Statement
+from keyquorum.chain import registry
 from keyquorum.client import commitments, oauth
 from keyquorum.client.errors import Misconfigured, Unavailable
 from keyquorum.client.fanout import Committee as Nodes
@@ -151,7 +152,7 @@ async def committee_of(chain: ChainView) -> Committee:
     staking = chain.contract("Staking")
     nodes = await chain.ask(staking, "getNodes")
     threshold, epoch = await chain.ask(staking, "threshold"), await chain.ask(staking, "epoch")
-    accounts = {int(node.partyId): bytes.fromhex(node.nodeAddress[2:]) for node in nodes}
+    accounts = {node.party: bytes.fromhex(node.address[2:]) for node in registry.entries(nodes)}
     return Committee(accounts, int(threshold), int(epoch))
 
 

@@ -60,8 +60,8 @@ class Committee:
 
     @property
     def urls(self) -> dict[int, str]:
-        """Return the node URLs by party."""
-        return {node.party: node.url for node in self.nodes}
+        """Return the node URLs by party; "" for a node that cannot be reached, to which every request fails."""
+        return {node.party: node.url or "" for node in self.nodes}
 
 
 class Job(ABC, Generic[A, T]):
@@ -221,7 +221,8 @@ class Fanout:
     async def look(self) -> None:
         """Ask every node whether it is ready; who is not is left out until it is, before it fails anybody."""
         nodes = self._committee().nodes
-        alive = await asyncio.gather(*(self._transport.alive(node.url, "/readyz", LOOK_SECONDS) for node in nodes))
+        asked = (self._transport.alive(node.url or "", "/readyz", LOOK_SECONDS) for node in nodes)
+        alive = await asyncio.gather(*asked)
         self.saw({node.party: live for node, live in zip(nodes, alive, strict=True)})
 
     def saw(self, ready: Mapping[int, bool]) -> None:

@@ -22,6 +22,7 @@ from yarl import URL
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import chain_id_of
+from keyquorum.chain import registry
 from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, eth_address, interface
 from keyquorum.chain.contracts import token_id as token_id_of
@@ -35,6 +36,7 @@ from keyquorum.client.transport import NodeError, Transport
 KEY_TYPE = 2
 MAX_PARALLEL_READS = 16
 LOAD_SECONDS = 10.0
+PAGE = 200
 
 
 class NetworkFile(msgspec.Struct):
@@ -180,7 +182,7 @@ class ChainView:
         nodes, threshold, epoch = await asyncio.gather(
             self.ask(staking, "getNodes"), self.ask(staking, "threshold"), self.ask(staking, "epoch")
         )
-        found = tuple(Node(node.partyId, node.url.rstrip("/")) for node in nodes)
+        found = tuple(Node(node.party, node.url) for node in registry.entries(nodes))
         return Committee(found, int(threshold), int(epoch))
 
     async def ask(self, contract: Contract, name: str, *args: Any, block: int | str = "latest") -> Any:
@@ -216,15 +218,40 @@ class ChainView:
 
     async def keys_of(self, owner: str) -> list[Key]:
         """Return every key that an address owns, in the order of the contract's enumeration."""
-        nft = self.contract("PKPNFT")
-        count = int(await self.ask(nft, "balanceOf", owner))
+        tokens = await self.pages(self.contract("PKPNFT"), "tokensOfOwner", "balanceOf", owner)
         gate = asyncio.Semaphore(MAX_PARALLEL_READS)
 
-        async def one(index: int) -> Key:
+        async def one(token_id: int) -> Key:
             async with gate:
-                return await self.key(int(await self.ask(nft, "tokenOfOwnerByIndex", owner, index)))
+                return await self.key(token_id)
 
-        return list(await asyncio.gather(*map(one, range(count))))
+        return list(await asyncio.gather(*(one(int(token)) for token in tokens)))
+
+    async def pages(self, contract: Contract, view: str, count: str, *args: Any) -> list[Any]:
+        """Return all that a paged view has: `count(*args)` places, read `PAGE` at a time; raise `ChainError`.
+
+        A view with several results gives the tuples of its pages' entries. More than one page is read at one block, as
+        what is removed between two pages would move others.
+        """
+        places = int(await self.ask(contract, count, *args))
+        block: int | str = "latest"
+        if places > PAGE:
+            block = await self._block_number()
+            places = int(await self.ask(contract, count, *args, block=block))
+        gate = asyncio.Semaphore(MAX_PARALLEL_READS)
+
+        async def page(offset: int) -> list[Any]:
+            async with gate:
+                found = await self.ask(contract, view, *args, offset, PAGE, block=block)
+            return list(zip(*found, strict=True)) if isinstance(found, tuple) else list(found)
+
+        return [entry for found in await asyncio.gather(*map(page, range(0, places, PAGE))) for entry in found]
+
+    async def _block_number(self) -> int:
+        try:
+            return await self.rpc.block_number()
+        except (RpcError, RpcUnreachable) as error:
+            raise chain_error("the newest block", error) from None
 
 
 def _checked(token_id: int, public_key: bytes) -> Point:

@@ -10,7 +10,6 @@ until then by anybody who has proven a method of the key, whatever its scopes.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 CONTRACT = "PKPPermissions"
 DEADLINE_SECONDS = 300
 TOGETHER = 32
-KINDS = ("add_method", "add_scope", "lower_delay", "transfer")
+KINDS = ("add_method", "add_scope", "lower_delay", "transfer", "renounce")
 TYPES = {
     "EIP712Domain": [
         {"name": "name", "type": "string"},
@@ -88,6 +87,8 @@ class PendingChange:
         found: dict[str, Any] = {"change_id": self.change_id, "kind": self.kind, "active_at": self.active_at}
         if self.kind in ("add_method", "add_scope"):
             return found | {"type": self.type, "id": "0x" + self.id.hex(), "scopes": list(self.scopes)}
+        if self.kind == "renounce":
+            return found
         return found | ({"delay": self.delay} if self.kind == "lower_delay" else {"to": self.to})
 
 
@@ -106,15 +107,10 @@ class Permissions:
 
     async def list(self, key: KeyLike) -> tuple[PermittedMethod, ...]:
         """Return the methods that count now; the owner's own power is not in it."""
-        token = token_of(key)
-        methods = await self._ask("getPermittedAuthMethods", token)
-
-        async def one(found: Any) -> PermittedMethod:
-            seen = await self._ask("authorisation", token, found.authMethodType, found.id)
-            alone, together = _scopes(seen.scopes)
-            return PermittedMethod(found.authMethodType, found.id, found.userPubkey, alone, together)
-
-        return tuple(await asyncio.gather(*map(one, methods)))
+        contract = self._client.chain.contract(CONTRACT)
+        views = "getPermittedAuthMethodsPage", "countPermittedAuthMethods"
+        found = await self._client.chain.pages(contract, *views, token_of(key))
+        return tuple(_method(one, scopes) for one, scopes in found)
 
     async def pending(self, key: KeyLike) -> tuple[PendingChange, ...]:
         """Return what was announced and does not count yet, by the time from which it will."""
@@ -163,6 +159,13 @@ class Permissions:
     async def cancel(self, key: KeyLike, change_id: int) -> Change:
         """Withdraw an announced change."""
         return await self._taking(key, "cancelPendingChange", change_id)
+
+    async def renounce(self, key: KeyLike) -> str:
+        """Allow the last login of a key that owns itself to be removed, after the key's delay.
+
+        Without this such a removal is refused; with it the key, and all it holds, is lost for ever.
+        """
+        return await self._change(key, "renounceKey")
 
     # -- making a change ----------------------------------------------------------------------------------------------
 
@@ -236,6 +239,11 @@ class Permissions:
         if client.account is None:
             raise Misconfigured("nobody is there to pay", code="no_account", hint="use a gateway, or give an account")
         return await client.send_from_account(contract.address, execute)
+
+
+def _method(found: Any, scopes: int) -> PermittedMethod:
+    alone, together = _scopes(scopes)
+    return PermittedMethod(found.authMethodType, found.id, found.userPubkey, alone, together)
 
 
 def _scopes(bitmap: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

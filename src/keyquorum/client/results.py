@@ -34,10 +34,13 @@ def token_from(text: str | int) -> int:
 
 @dataclass(frozen=True)
 class Node:
-    """One node as the chain registers it; `live` is None until somebody asked it."""
+    """One node as the chain registers it; `live` is None until somebody asked it.
+
+    `url` is None where the registry has none that can be used: the node counts, and is down.
+    """
 
     party: int
-    url: str
+    url: str | None
     live: bool | None = None
 
 

@@ -184,6 +184,7 @@ class SyncPermissions(_Parted):
     add_scope = _part("permissions", Permissions.add_scope)
     remove_scope = _part("permissions", Permissions.remove_scope)
     set_delay = _part("permissions", Permissions.set_delay)
+    renounce = _part("permissions", Permissions.renounce)
     cancel = _part("permissions", Permissions.cancel)
 
 

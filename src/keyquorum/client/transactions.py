@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keyquorum.chain.account import checksum
-from keyquorum.chain.contracts import decode_error
+from keyquorum.chain.contracts import REFUSAL_HINTS, decode_error
 from keyquorum.chain.fees import DEFAULT_TIP, SpendingLimits
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import ChainError
@@ -101,7 +101,10 @@ def refusal(answer: RpcError, sender: str) -> ChainError:
     if "insufficient funds" in reason or "exceeds allowance" in reason:
         hint = f"send ether to {sender} first: on a development network with `keyquorum fund {sender} 1ether`"
     elif isinstance(answer, Reverted):
-        hint = "the contract refuses this: look at what the call would do, and at who may do it"
+        known = decode_error(answer.revert_data).name
+        hint = REFUSAL_HINTS.get(
+            known, "the contract refuses this: look at what the call would do, and at who may do it"
+        )
     else:
         hint = "compare the transaction with what the chain says"
     return ChainError(f"the chain refuses the transaction: {reason}", code="would_fail", hint=hint)

@@ -29,6 +29,8 @@ BUSY_STATUSES = frozenset({408, 425, 429})
 # Whoever asks has seen the key on the chain, so a node that does not know it yet is late, not right.
 LATE_CODES = frozenset({"key_unknown"})
 TEXT_LIMIT = 500
+# Whatever is wrong with an address, also one that no resolver takes (`ValueError`), concerns this server alone.
+NO_CONNECTION = (aiohttp.ClientError, OSError, ValueError)
 MAX_PARTIES = 100
 
 Answer = TypeVar("Answer")
@@ -119,7 +121,7 @@ class Transport:
         try:
             async with asyncio.timeout(seconds), self._open().get(url + path, allow_redirects=False) as response:
                 return response.status == 200
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, *NO_CONNECTION):
             return False
 
     async def _exchange(self, method: str, url: str, body: bytes | None, shape: type[Answer]) -> Answer:
@@ -130,9 +132,9 @@ class Transport:
             # sent once more on a fresh connection; a dead node refuses that one.
             try:
                 status, content = await self._send(method, url, body)
-            except (aiohttp.ClientError, OSError) as error:
+            except NO_CONNECTION as error:
                 raise NodeDown(f"no connection ({type(error).__name__})") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except NO_CONNECTION as error:
             # aiohttp's messages carry the address, and a URL may carry a token: the type is enough.
             raise NodeDown(f"no connection ({type(error).__name__})") from None
         if status == 200:

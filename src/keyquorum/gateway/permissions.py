@@ -15,7 +15,7 @@ from typing import Any
 
 from keyquorum.algebra.strict_json import fields, hex_bytes, integer, loads
 from keyquorum.auth.network import is_key_id
-from keyquorum.chain.contracts import decode_error
+from keyquorum.chain.contracts import REFUSAL_HINTS, decode_error
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import KeyquorumError, Refused
 from keyquorum.client.network import ChainView, chain_error
@@ -125,6 +125,6 @@ def refused_by_contract(error: Reverted) -> KeyquorumError:
     return Refused(
         f"the contract refuses: {found.name}({values})"[:300],
         code="contract_refused",
-        hint="read nonce and state from the chain, and sign again",
+        hint=REFUSAL_HINTS.get(found.name, "read nonce and state from the chain, and sign again"),
         status=REFUSED,
     )

@@ -18,8 +18,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyquorum.chain.contracts import decode_error, eth_address, mint_gas
+from keyquorum.chain.contracts import decode_error, eth_address
 from keyquorum.chain.contracts import token_id as token_id_of
+from keyquorum.chain.mints import mint_gas
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import ChainError, KeyquorumError, Unavailable
 from keyquorum.client.network import ChainView, chain_error

@@ -326,8 +326,12 @@ class Node:
         return self.status.not_ready_because()
 
 
+# A reserved name that no resolver knows: such a peer can still dial this node, and be told by its key.
+NOWHERE = "unreachable.invalid"
+
+
 def _peers(membership: Membership, me: int) -> dict[int, Peer]:
-    return {j: Peer(m.host, m.port, m.spki) for j, m in membership.members.items() if j != me}
+    return {j: Peer(m.host or NOWHERE, m.port, m.spki) for j, m in membership.members.items() if j != me}
 
 
 def _levels(pools: PoolsSection, n: int) -> Levels:

@@ -20,7 +20,7 @@ from eth_hash.auto import keccak
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import network_id, to_checksum
-from keyquorum.chain import guarded_call
+from keyquorum.chain import guarded_call, registry
 from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.rpc import Reverted, Rpc, from_hex
 from keyquorum.node.chain_quorum import Block, ChainUnavailable, Disagree, Quorum, Unusable, read_block
@@ -48,12 +48,15 @@ _LINKS = (
 
 @dataclass(frozen=True)
 class Member:
-    """A node as the registry shows it: `spki` is the SHA-256 of its TLS key."""
+    """A node as the registry shows it: `spki` is the SHA-256 of its TLS key.
+
+    `url` and `host` are None where the node has written something that cannot be used: it is a member all the same.
+    """
 
     party: int
     address: str
-    url: str
-    host: str
+    url: str | None
+    host: str | None
     port: int
     spki: bytes
 
@@ -257,16 +260,9 @@ class ChainView:
             return Membership(0, 0, {})  # deployed, but not finally yet
         epoch = await self.read("Staking", "epoch")
         threshold = await self.read("Staking", "threshold")
-        nodes = await self.read("Staking", "getNodes")
-        members = {}
-        spkis, addresses = set(), set()
-        for node in nodes:
-            address = to_checksum(bytes.fromhex(node.nodeAddress[2:]))
-            members[node.partyId] = Member(
-                node.partyId, address, node.url, node.meshHost, node.port, bytes(node.tlsKey)
-            )
-            spkis.add(bytes(node.tlsKey))
-            addresses.add(address)
+        nodes = registry.entries(await self.read("Staking", "getNodes"))
+        members = {n.party: Member(n.party, n.address, n.url, n.host, n.port, n.tls_key) for n in nodes}
+        spkis, addresses = {node.tls_key for node in nodes}, {node.address for node in nodes}
         if {len(members), len(spkis), len(addresses)} != {len(nodes)} or 0 in members:
             raise ValueError("the registry names one node twice")
         if epoch and threshold != 2 * len(nodes) // 3 + 1:

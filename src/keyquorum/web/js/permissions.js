@@ -23,6 +23,8 @@ export const METHOD_NAMES = Object.freeze({
 /** Signs everything that can be shown, and manages the key: what a login gets that is to open the key like the others. */
 export const FULL_SCOPES = Object.freeze([1, 6]);
 const CALL_SECONDS = 600;
+const PAGE = 200;
+const TOGETHER = 4;
 
 /**
  * @param {Network} network
@@ -34,10 +36,37 @@ async function view(network, data, types) {
   return decode(types, answer);
 }
 
+/**
+ * Read a list that may have grown long, a page at a time and a few at once, as strangers can add to some.
+ * @template T
+ * @param {Network} network
+ * @param {{count: string, page: string}} views
+ * @param {import("./abi.js").Type[]} types of the arguments
+ * @param {any[]} values
+ * @param {import("./abi.js").Type} list type of the first result of a page
+ * @returns {Promise<T[]>}
+ */
+async function pages(network, { count, page }, types, values, list) {
+  const [places] = await view(network, call(count, types, values), ["uint"]);
+  const read = async (/** @type {number} */ offset) => {
+    const data = call(page, [...types, "uint", "uint"], [...values, offset, PAGE]);
+    return (await view(network, data, [list]))[0];
+  };
+  const found = [];
+  for (let offset = 0; offset < Number(places); offset += PAGE * TOGETHER) {
+    const offsets = Array.from({ length: TOGETHER }, (_, i) => offset + i * PAGE).filter((each) => each < Number(places));
+    found.push(...(await Promise.all(offsets.map(read))).flat());
+  }
+  return found;
+}
+
 /** @param {Network} network @param {string} tokenId @returns {Promise<Identity[]>} what is active now */
 export async function methodsOf(network, tokenId) {
-  const data = call("getPermittedAuthMethods(uint256)", ["uint"], [tokenId]);
-  const [found] = await view(network, data, [{ list: ["uint", "bytes", "bytes"] }]);
+  const views = {
+    count: "countPermittedAuthMethods(uint256)",
+    page: "getPermittedAuthMethodsPage(uint256,uint256,uint256)",
+  };
+  const found = await pages(network, views, ["uint"], [tokenId], { list: ["uint", "bytes", "bytes"] });
   return found.map((/** @type {[bigint, string]} */ [type, id]) => ({ type: Number(type), id }));
 }
 
@@ -47,8 +76,11 @@ export async function methodsOf(network, tokenId) {
  * @returns {Promise<string[]>} the token ids on which it is permitted: also those on which strangers permitted it
  */
 export async function keysOf(network, { type, id }) {
-  const data = call("getTokenIdsForAuthMethod(uint256,bytes)", ["uint", "bytes"], [type, id]);
-  const [found] = await view(network, data, [{ list: "uint" }]);
+  const views = {
+    count: "countTokenIdsForAuthMethod(uint256,bytes)",
+    page: "getTokenIdsForAuthMethodPage(uint256,bytes,uint256,uint256)",
+  };
+  const found = await pages(network, views, ["uint", "bytes"], [type, id], { list: "uint" });
   return found.map((/** @type {bigint} */ token) => "0x" + token.toString(16).padStart(64, "0"));
 }
 
