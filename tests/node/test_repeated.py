@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,3 +123,38 @@ def test_a_writer_whose_thread_ends_is_a_failed_store(tmp_path: Path, monkeypatc
     writer._thread.join(10)
     assert writer.failure is not None
     assert "MemoryError" in str(writer.failure)
+
+
+# -- the end of a process ---------------------------------------------------------------------------------------------
+
+PROCESS = """
+import asyncio, functools, sys
+from keyquorum.node import __main__, app
+from keyquorum.serving import forever
+
+async def fails():
+    raise OSError(28, "No space left on device")
+
+class Node:
+    def __init__(self, config): pass
+    async def start(self): forever.forever("the part", fails())
+    wait = app.Node.wait
+    async def stop(self): await asyncio.sleep(stopping)
+
+app.Node, app.load = Node, lambda path: None
+forever.end_soon = functools.partial(forever.end_soon, seconds=0.5)
+stopping = float(sys.argv.pop())
+sys.argv += ["--config", "node.toml"]
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("stopping", ["0", "3600"])
+def test_a_node_one_of_whose_parts_ends_exits_with_the_reason_even_if_another_does_not_stop(stopping: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, stopping], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert '"event": "a part of the node has ended"' in done.stderr
+    assert '"part": "the part"' in done.stderr
+    assert '"reason": "OSError"' in done.stderr
