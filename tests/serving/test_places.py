@@ -88,6 +88,8 @@ async def test_the_line_of_one_address_and_that_of_all_are_bounded() -> None:
     with pytest.raises(Refusal) as caught:
         await work._work("c", False)
     assert (caught.value.status, caught.value.code) == (503, "busy")
+    await work.begin("gateway", "gateway", "gateway", trusted=True)  # not behind the strangers
+    assert work.order.count("gateway") == 1
     assert await work.end() == [None] * len(work.tasks)
 
 

@@ -68,10 +68,10 @@ class Places:
         """Hold a place for the caller `name`; raise `Refusal` (429, 503) when the line is full or too slow."""
         if trusted:
             self._trusted.add(name)
-        if not self._has_room(name) or self._line:
-            await self._stand_in_line(name)
-        else:
+        if self._has_room(name) and name not in self._line:
             self.taken[name] += 1
+        else:
+            await self._stand_in_line(name)
         place = _Place(self, name)
         token = _place.set(place)
         try:
@@ -93,10 +93,11 @@ class Places:
         return self.taken.total() < self._most - self.reserve and self.taken[name] < self.each
 
     async def _stand_in_line(self, name: str) -> None:
-        line = self._line.get(name, ())
-        if name not in self._trusted and len(line) >= IN_LINE * self.each:
+        own = len(self._line.get(name, ()))
+        trusted = name in self._trusted
+        if not trusted and own >= IN_LINE * self.each:
             raise Refusal(429, "too_many_requests", "too many requests of this network address wait", "slow down", 1)
-        if self.waiting >= IN_LINE * self._most:
+        if (own if trusted else self._strangers_waiting()) >= IN_LINE * self._most:
             raise _busy()
         ticket = asyncio.get_running_loop().create_future()
         self._line.setdefault(name, deque()).append(ticket)
@@ -109,6 +110,9 @@ class Places:
             if isinstance(error, TimeoutError):
                 raise _busy() from None
             raise
+
+    def _strangers_waiting(self) -> int:
+        return sum(len(line) for name, line in self._line.items() if name not in self._trusted)
 
     def _leave(self, name: str, ticket: asyncio.Future[None]) -> None:
         if ticket.done() and not ticket.cancelled():
