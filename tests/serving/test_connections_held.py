@@ -22,7 +22,21 @@ class Line:
 
 
 def held(most: int, per_address: int, trusted: tuple[str, ...] = ()) -> Connections:
-    return Connections(most, per_address, Networks(trusted), Counter())
+    return Connections(most, per_address, Networks(trusted), Counter(), lambda: 0.0)
+
+
+def test_an_address_begins_exactly_so_many_connections_and_others_begin_theirs() -> None:
+    here = held(100, 50, ("10.9.0.1",))
+    for _ in range(2 * 50):
+        line = Line()
+        assert here.admit(line, "2001:db8::1")
+        here.forget(line)
+    assert not here.admit(Line(), "2001:db8::2")
+    assert here.admit(Line(), "10.0.0.1")
+    gateways = [Line() for _ in range(101)]
+    for line in gateways:
+        assert here.admit(line, "10.9.0.1")
+        here.forget(line)
 
 
 def test_an_address_has_exactly_its_share_and_then_its_own_longest_waiting_one_goes() -> None:

@@ -3,20 +3,24 @@
 A newcomer of an address that has its share takes the place of one of that address; a newcomer to a full server takes
 one of the address that holds most. Only connections that wait for their client are ended: first those between two
 requests, then those whose headers, then those whose body is not complete, and of each the longest waiting. So whoever
-holds connections without using them holds them from himself. An eighth of the places is for trusted addresses (gateways
-and proxies), whose connections nobody else ends.
+holds connections without using them holds them from himself. An eighth of the places is for trusted addresses, gateways
+and proxies, whose connections nobody else ends. Beginning is bounded too, since it costs more than it looks: an address
+may begin twice its share at once, and all of it again in `SECONDS`.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Protocol
 
 from keyquorum.serving.addresses import Networks, fold
+from keyquorum.serving.buckets import Meter
 
 RESERVE = 8
+FEWEST, SECONDS = 64, 4.0
 IDLE, HEADERS, BODY = 0, 1, 2
 _turns = count()
 
@@ -39,13 +43,17 @@ def waiting_for(what: int) -> tuple[int, int]:
 class Connections:
     """At most `most` connections, `per_address` of one address (of IPv6: one /64) that is not `trusted`."""
 
-    def __init__(self, most: int, per_address: int, trusted: Networks, counts: Counter[str]) -> None:
-        """`counts` counts what was refused ("connections_over_limit") and ended ("connections_evicted")."""
+    def __init__(
+        self, most: int, per_address: int, trusted: Networks, counts: Counter[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """`counts` counts what was refused ("connections_over_limit", "connections_too_fast") and "..._evicted"."""
         self.reserve = most // RESERVE if trusted else 0
         self._most = most
         self._per_address = per_address
         self._trusted = trusted
         self._counts = counts
+        self._begun = Meter(max(2 * per_address, FEWEST), SECONDS, clock)
         self._names: dict[Held, str] = {}
         # By the name of the address; "" for all trusted ones together.
         self._groups: dict[str, dict[Held, None]] = {}
@@ -60,6 +68,8 @@ class Connections:
         """Count a new connection, if need be by ending another; False when there is no room for it."""
         trusted = address in self._trusted
         name = "" if trusted else fold(address)
+        if not trusted and self._begun.take(name):
+            return self._refuse("connections_too_fast")
         own = self._groups.get(name, {})
         if not trusted and len(own) >= self._per_address and not self._end_one_of([own]):
             return self._refuse()
@@ -100,6 +110,6 @@ class Connections:
                 return True
         return False
 
-    def _refuse(self) -> bool:
-        self._counts["connections_over_limit"] += 1
+    def _refuse(self, why: str = "connections_over_limit") -> bool:
+        self._counts[why] += 1
         return False
