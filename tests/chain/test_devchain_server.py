@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,7 +17,7 @@ from chain_fixtures import raises_rpc
 from keyquorum.chain.devchain.chain import DevChain
 from keyquorum.chain.devchain.methods import Methods
 from keyquorum.chain.devchain.registry import METHODS
-from keyquorum.chain.devchain.server import MAX_BATCH, MAX_BODY, DevChainServer, answer
+from keyquorum.chain.devchain.server import MAX_BATCH, MAX_BODY, DevChainServer, answer, names_its_gas
 from keyquorum.chain.rpc import Rpc
 
 
@@ -293,3 +295,45 @@ async def test_errors_cross_the_wire_with_code_and_data(dev_chain: str) -> None:
             await rpc.balance("0x12")
         with raises_rpc(-32601):
             await rpc.call("no_such_method")
+
+
+async def test_a_call_that_names_its_gas_holds_up_only_its_like(
+    dev_chain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, real = threading.Event(), threading.Event(), DevChain.call
+
+    def call(chain: DevChain, call: Any, header: Any) -> Any:
+        if call.gas == 1_000_000:
+            began.set()
+            go_on.wait(60)
+        return real(chain, call, header)
+
+    monkeypatch.setattr(DevChain, "call", call)
+    async with Rpc(dev_chain) as rpc:
+        address = "0x" + "11" * 20
+        long = asyncio.create_task(rpc.eth_call(address, b"", gas=1_000_000))
+        await asyncio.to_thread(began.wait, 60)
+        also = asyncio.create_task(rpc.eth_call(address, b"", gas=999_999))
+        assert await rpc.block_number() == 0
+        assert await rpc.eth_call(address, b"") == b""
+        await rpc.call("evm_mine")
+        assert not long.done()
+        assert not also.done()
+        go_on.set()
+        assert await long == await also == b""
+
+
+@pytest.mark.parametrize(("request_", "beside"), [
+    ({"method": "eth_call", "params": [{"to": "0x", "gas": "0x1"}, "latest"]}, True),
+    ({"method": "eth_call", "params": [{"to": "0x"}, "latest"]}, False),
+    ({"method": "eth_call", "params": []}, False),
+    ({"method": "eth_call", "params": ["gas"]}, False),
+    ({"method": "eth_call"}, False),
+    ({"method": "eth_estimateGas", "params": [{"gas": "0x1"}]}, False),
+    ({"method": "eth_sendTransaction", "params": [{"gas": "0x1"}]}, False),
+    ([{"method": "eth_call", "params": [{"gas": "0x1"}]}], False),
+    (5, False),
+])  # fmt: skip
+def test_only_a_single_call_with_gas_runs_beside_the_others(request_: Any, beside: bool) -> None:
+    assert names_its_gas(json.dumps(request_).encode()) == beside
+    assert not names_its_gas(b"no JSON")

@@ -40,6 +40,8 @@ async def _main(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the server until a signal."""
+    # A long call in one thread must not keep the others from the interpreter for the usual 5 ms at each step.
+    sys.setswitchinterval(0.001)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(_main(_arguments()))

@@ -1,8 +1,10 @@
 """JSON-RPC 2.0 over HTTP POST, in front of one `DevChain`.
 
 The chain runs on one worker thread, so blocks are made one after the other while the event loop stays free to read and
-answer. Bodies are at most 2 MB, batches at most 1,000 calls; what is not a request is answered with a JSON-RPC error,
-and a bug in this program with -32603 and a line in the log, never with a traceback. Who may ask is in `callers.py`.
+answer. Calls that name their gas run on a second one: they may take long, read what never changes, and hold up only
+each other. Bodies are at most 2 MB, batches at most 1,000 calls; what is not a request is answered with a JSON-RPC
+error, and a bug in this program with -32603 and a line in the log, never with a traceback. Who may ask is in
+`callers.py`.
 """
 
 from __future__ import annotations
@@ -93,6 +95,22 @@ def answer(methods: Methods, body: bytes, by_page: bool = False) -> tuple[int, b
     return 200, b"" if response is None else msgspec.json.encode(response)
 
 
+class _Call(msgspec.Struct):
+    """What is looked at of a request before it is answered."""
+
+    method: str
+    params: list[Any]
+
+
+def names_its_gas(body: bytes) -> bool:
+    """Say whether a request is a single `eth_call` that says how much gas it may burn."""
+    try:
+        request = msgspec.json.decode(body, type=_Call)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return False
+    return request.method == "eth_call" and isinstance(call := next(iter(request.params), None), dict) and "gas" in call
+
+
 def _worker() -> ThreadPoolExecutor:
     """Return one thread whose stack holds the deepest nesting of EVM calls, whatever the platform gives by default."""
     worker = ThreadPoolExecutor(1, "devchain")
@@ -122,6 +140,7 @@ class DevChainServer:
         self._host = host
         self._port = port
         self._worker = _worker()
+        self._beside = _worker()
         self._runner: web.AppRunner | None = None
         self._chain: DevChain | None = None
         self._methods: Methods | None = None
@@ -154,6 +173,7 @@ class DevChainServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        await asyncio.to_thread(self._beside.shutdown, cancel_futures=True)
         if self._chain is not None:
             await self._run(self._chain.close)
             self._chain = None
@@ -170,6 +190,9 @@ class DevChainServer:
 
     async def _run(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
+    async def _run_beside(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._beside, function, *arguments)
 
     async def _handle(self, request: web.Request) -> web.Response:
         try:
@@ -197,7 +220,8 @@ class DevChainServer:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._too_large()
-        status, content = await self._run(answer, self._methods, body, is_by_browser(request.headers))
+        run = self._run_beside if names_its_gas(body) else self._run
+        status, content = await run(answer, self._methods, body, is_by_browser(request.headers))
         return self._json(status if content else 204, content)
 
     def _too_large(self) -> web.Response:
