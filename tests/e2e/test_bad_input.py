@@ -71,8 +71,8 @@ FORMLESS: dict[str, bytes] = {
     "a scope that is none": login(statement=STATEMENT | {"scopes": [99]}),
     "a session key that is none": login(statement=STATEMENT | {"session": {}}),
     "text for a proof": login(proof="x"),
-    "an address that is none": b'{"owner": "0x12"}',
-    "the zero address": b'{"owner": "0x' + b"00" * 20 + b'"}',
+    "an address that is none": b'{"owner": "0x12", "request": "aaaaaaaaaaaaaaaaaaaa"}',
+    "the zero address": b'{"owner": "0x' + b"00" * 20 + b'", "request": "aaaaaaaaaaaaaaaaaaaa"}',
 }
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 CLAIMS: dict[str, Change] = {

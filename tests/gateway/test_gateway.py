@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from typing import Any
 
 import aiohttp
@@ -13,12 +15,20 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from fake_network import FakeNetwork
-from keyquorum.client import AsyncClient, BadAnswer, ChainError, Network, Refused, Unavailable
+from keyquorum.chain.contracts import interface
+from keyquorum.chain.rpc import Sender
+from keyquorum.client import AsyncClient, BadAnswer, ChainError, KeyquorumError, Network, Refused, Unavailable
 from keyquorum.gateway import relay
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import ConfigError, GatewayConfig, dump, load
+from login_kit import Person
 
-REQUEST = {"owner": "0x" + "11" * 20}
+REQUEST = {"owner": "0x" + "11" * 20, "request": "r" * 16}
+
+
+def mint_body(owner: str = "") -> dict[str, str]:
+    """Return a mint that nobody asked for before."""
+    return {"owner": owner or Account.create().address, "request": secrets.token_hex(16)}
 
 
 async def test_login_mint_and_sign_each_in_one_call(user: AsyncClient, network: FakeNetwork) -> None:
@@ -135,9 +145,9 @@ async def test_an_owner_gets_only_so_many_keys_an_hour(
 ) -> None:
     owner = Account.create().address
     for _ in range(config.mints_per_owner):
-        async with http.post(server.url + "/v1/keys", json={"owner": owner}) as response:
+        async with http.post(server.url + "/v1/keys", json=mint_body(owner)) as response:
             assert response.status == 200
-    async with http.post(server.url + "/v1/keys", json={"owner": owner.lower()}) as response:
+    async with http.post(server.url + "/v1/keys", json=mint_body(owner.lower())) as response:
         assert response.status == 429
         assert (await response.json())["error"]["code"] == "too_many_mints"
 
@@ -145,10 +155,10 @@ async def test_an_owner_gets_only_so_many_keys_an_hour(
 async def test_one_asking_address_gets_only_so_many_keys_an_hour(
     config: GatewayConfig, http: aiohttp.ClientSession
 ) -> None:
-    async with Server(msgspec.structs.replace(config, mints_per_client=1)) as server:
+    async with Server(msgspec.structs.replace(config, owner_mints_per_client=1)) as server:
         statuses = []
         for _ in range(2):
-            async with http.post(server.url + "/v1/keys", json={"owner": Account.create().address}) as response:
+            async with http.post(server.url + "/v1/keys", json=mint_body()) as response:
                 statuses.append(response.status)
     assert statuses == [200, 429]
 
@@ -161,23 +171,136 @@ async def test_the_queue_of_mints_is_bounded(
         assert (response.status, (await response.json())["error"]["code"]) == (429, "busy")
 
 
-async def test_an_empty_pool_is_waited_for_and_then_unavailable(
+async def test_a_pool_without_a_key_beyond_the_reserve_is_waited_for_and_then_unavailable(
     config: GatewayConfig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "POOL_SECONDS", 0.3)
     with FakeNetwork(2, pool=3) as small:
-        drained = msgspec.structs.replace(
-            config, network=small.id, rpc=small.chain.url, mints_per_owner=1000, mints_per_client=1000
-        )
+        drained = msgspec.structs.replace(config, network=small.id, rpc=small.chain.url, pool_reserve=1)
         async with Server(drained) as server:
             gateway = server.gateway
-            while await gateway.chain.ask(gateway.chain.contract("PubkeyRouter"), "poolSize"):
-                await asyncio.gather(*(gateway.mint(b'{"owner": "0x%s"}' % (b"11" * 20), "x") for _ in range(3)))
+            for _ in range(2):
+                await gateway.mint(json.dumps(mint_body()).encode(), "x")
+            assert await gateway.chain.ask(gateway.chain.contract("PubkeyRouter"), "poolSize") == 1
             async with http.post(server.url + "/v1/keys", json=REQUEST) as response:
                 assert (response.status, (await response.json())["error"]["code"]) == (503, "pool_empty")
+            where = Network(small.id, small.chain.url, server.url)
+            async with AsyncClient(where, through_gateway=True) as person:
+                await person.login_with("siwe", Person().prove, scopes=(1, 6))
+                assert (await person.sign_up()).key  # the reserve is for logins
             waiting = asyncio.create_task(http.post(server.url + "/v1/keys", json=REQUEST))
             small.call(small._fill_pool())
             assert (await waiting).status == 200
+
+
+async def test_keys_without_a_login_are_minted_only_where_the_operator_wants_it(
+    config: GatewayConfig, network: FakeNetwork, http: aiohttp.ClientSession
+) -> None:
+    assert GatewayConfig(network=network.id, rpc="http://x").owner_mints is False
+    async with Server(msgspec.structs.replace(config, owner_mints=False)) as server:
+        async with http.post(server.url + "/v1/keys", json=REQUEST) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (403, "no_relay")
+        where = Network(network.id, network.chain.url, server.url)
+        async with AsyncClient(where, account=network.account) as payer:
+            assert (await payer.mint()).key.owner == network.account.address  # then he pays himself
+
+
+async def test_the_same_request_gives_the_same_key_also_at_once_and_after_a_restart(
+    config: GatewayConfig, http: aiohttp.ClientSession
+) -> None:
+    found = []
+    for _ in range(2):
+        async with Server(config) as server:
+            body, gateway = json.dumps(REQUEST).encode(), server.gateway
+            found += await asyncio.gather(*(gateway.mint(body, "x") for _ in range(3)))
+            size = await gateway.chain.ask(gateway.chain.contract("PubkeyRouter"), "poolSize")
+            other = await gateway.mint(json.dumps(mint_body(REQUEST["owner"])).encode(), "x")
+            assert await gateway.chain.ask(gateway.chain.contract("PubkeyRouter"), "poolSize") == size - 1
+    assert len({one["token_id"] for one in found}) == 1
+    assert other["token_id"] != found[0]["token_id"]
+
+
+async def test_a_gateway_that_dies_between_sending_and_answering_mints_once(
+    config: GatewayConfig, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction is mined and nobody learns of it; another process, with the same account, is asked again."""
+    send = Sender.send
+
+    async def die(self: Sender, *arguments: Any, **others: Any) -> Any:
+        await send(self, *arguments, **others)
+        raise asyncio.CancelledError
+
+    body = json.dumps(REQUEST | {"request": secrets.token_hex(16)}).encode()
+    async with Server(config) as first:
+        chain = first.gateway.chain
+        with monkeypatch.context() as patch:
+            patch.setattr(Sender, "send", die)
+            with pytest.raises(asyncio.CancelledError):
+                await first.gateway.mint(body, "x")
+        count = await chain.ask(chain.contract("PKPNFT"), "balanceOf", REQUEST["owner"])
+    async with Server(config) as second:
+        found = await second.gateway.mint(body, "x")
+        chain = second.gateway.chain
+        assert await chain.ask(chain.contract("PKPNFT"), "balanceOf", REQUEST["owner"]) == count
+    assert found["transaction"] is None and int(found["token_id"], 16) in network.secrets
+
+
+@pytest.mark.parametrize("request_id", [None, 5, "", "short", "x" * 65, "with a blank in it", "ä" * 20])
+async def test_a_mint_without_a_name_of_its_own_is_refused(
+    server: Server, http: aiohttp.ClientSession, request_id: object
+) -> None:
+    body = {"owner": REQUEST["owner"]} | ({} if request_id is None else {"request": request_id})
+    async with http.post(server.url + "/v1/keys", json=body) as response:
+        assert response.status == 400
+
+
+async def test_a_price_above_the_operators_limit_is_paid_for_nobody(
+    config: GatewayConfig, network: FakeNetwork, http: aiohttp.ClientSession
+) -> None:
+    """The owner of the contract sets the price; the gateway would pay it by itself."""
+
+    def set_price(wei: int) -> None:
+        nft, data = network.deployment.contracts["PKPNFT"], interface("PKPNFT").encode("setMintCost", wei)
+        network.call(network.deployer.send(nft, data))
+
+    async with Server(msgspec.structs.replace(config, max_mint_cost=5)) as server:
+        rpc, relayer = server.gateway.chain.rpc, server.gateway._writer._sender
+        assert relayer is not None
+        try:
+            set_price(6)
+            before = await rpc.balance(relayer.address)
+            async with http.post(server.url + "/v1/keys", json=mint_body()) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (503, "too_expensive")
+            where = Network(network.id, network.chain.url, server.url)
+            async with AsyncClient(where, through_gateway=True) as person:
+                await person.login_with("siwe", Person().prove, scopes=(1, 6))
+                with pytest.raises(KeyquorumError) as caught:
+                    await person.sign_up()
+                assert caught.value.code == "too_expensive"
+                assert await rpc.balance(relayer.address) == before
+                set_price(5)
+                assert (await person.sign_up()).key
+        finally:
+            set_price(0)
+
+
+async def test_fees_above_the_operators_limit_are_not_paid(
+    config: GatewayConfig, network: FakeNetwork, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        Server(msgspec.structs.replace(config, max_fee=1)) as server,
+        http.post(server.url + "/v1/keys", json=mint_body()) as response,
+    ):
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "too_expensive")
+
+
+async def test_the_gateway_mints_on_after_the_chain_went_back(server: Server, network: FakeNetwork) -> None:
+    rpc = server.gateway.chain.rpc
+    snapshot = await rpc.call("evm_snapshot")
+    for _ in range(3):
+        await server.gateway.mint(json.dumps(mint_body()).encode(), "x")
+    assert await rpc.call("evm_revert", snapshot) is True
+    assert (await server.gateway.mint(json.dumps(mint_body()).encode(), "x"))["transaction"]
 
 
 async def test_a_gateway_without_a_key_does_not_mint(config: GatewayConfig, http: aiohttp.ClientSession) -> None:
@@ -243,7 +366,7 @@ async def test_a_gateway_that_certifies_another_session_or_mints_to_itself_is_ca
     theirs = await user.mint(network.stranger.address)
     answers: dict[str, Any] = {
         "/v1/sessions": {"certificate": (await user.login()).certificate},
-        "/v1/keys": theirs.to_json(),
+        "/v1/keys": theirs.to_json() | {"relay": network.account.address},
     }
     runner, client = await cheating(network, answers)
     try:
@@ -252,9 +375,9 @@ async def test_a_gateway_that_certifies_another_session_or_mints_to_itself_is_ca
         answers["/v1/sessions"] = {"certificate": "a.b.c"}
         with pytest.raises(BadAnswer):
             await client.login()
-        with pytest.raises(BadAnswer, match="somebody else"):
+        with pytest.raises(BadAnswer, match="not minted for this request"):
             await client.mint()
-        answers["/v1/keys"] = theirs.to_json() | {"token_id": "0x1"}
+        answers["/v1/keys"] = answers["/v1/keys"] | {"token_id": "0x1"}
         with pytest.raises(BadAnswer, match="did not mint"):
             await client.mint()
     finally:

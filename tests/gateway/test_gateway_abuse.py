@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -14,8 +15,10 @@ import pytest
 from fake_network import FakeNetwork
 from keyquorum.auth.errors import AuthError
 from keyquorum.client.errors import Refused
+from keyquorum.client.minting import MintRequest
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
+from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
 
 
@@ -128,15 +131,16 @@ async def test_behind_a_trusted_proxy_everybody_is_counted_alone(
 
 
 async def test_what_a_gateway_mints_for_strangers_is_bounded_in_all(network: FakeNetwork) -> None:
-    relay = Relay(None, object(), per_owner=5, per_client=5, in_all=2)  # type: ignore[arg-type]
+    relay = Relay(None, object(), Quota("too_many_mints", "keys", 5, 5, 2))  # type: ignore[arg-type]
 
-    async def sent(*_: Any) -> dict[str, Any]:
+    async def found(*_: Any) -> int:
         raise LookupError
 
-    relay._send = sent  # type: ignore[method-assign]
-    for k in range(2):
-        with pytest.raises(LookupError):
-            await relay.mint(f"0x{k:040x}", f"client {k}")
-    with pytest.raises(Refused) as caught:
-        await relay.mint("0x" + "11" * 20, "another")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MintRequest, "key_of", found)
+        for k in range(2):
+            with pytest.raises(LookupError):
+                await relay._mint(SimpleNamespace(address=""), MintRequest(f"0x{k:040x}", "r" * 16), f"client {k}")  # type: ignore[arg-type]
+        with pytest.raises(Refused) as caught:
+            await relay._mint(SimpleNamespace(address=""), MintRequest("0x" + "11" * 20, "r" * 16), "another")  # type: ignore[arg-type]
     assert caught.value.code == "too_many_mints"

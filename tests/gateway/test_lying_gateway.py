@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import keyquorum.client
 from fake_network import FakeNetwork
 from keyquorum.chain.contracts import interface
+from keyquorum.chain.mints import mint_request
 from keyquorum.chain.rpc import Sender
-from keyquorum.client import AsyncClient, BadAnswer, Key, KeyquorumError, Network
-from keyquorum.client.network import KEY_TYPE, minted_token
+from keyquorum.client import AsyncClient, BadAnswer, Key, Network
+from keyquorum.client.minting import MintRequest
 from keyquorum.gateway.app import Server
 from login_kit import Person
 
@@ -233,34 +235,71 @@ async def test_a_key_whose_transaction_the_chain_does_not_know_is_not_new(person
 # -- keys of an owner --------------------------------------------------------------------------------------------------
 
 
-def answer_of(key: Key, transaction: str) -> dict[str, Any]:
-    return {"token_id": f"0x{key.token_id:064x}", "transaction": transaction, "owner": key.owner}
+class Minter:
+    """A gateway that mints what it likes with an account of its own: `methods` go onto the key, `to` gets it."""
+
+    def __init__(self, thief: AsyncClient, client: AsyncClient) -> None:
+        self.thief = thief
+        self.methods: tuple[Any, ...] = ()
+        self.to = ""
+        self.asked: list[MintRequest] = []
+        self.give_away = False
+        ask = client._ask_gateway
+
+        async def lying(path: str, body: Any, shape: Any) -> Any:
+            return msgspec.convert(await self.mint(body), shape) if path == "/v1/keys" else await ask(path, body, shape)
+
+        client._ask_gateway = lying  # type: ignore[method-assign]
+
+    async def mint(self, body: dict[str, str]) -> dict[str, Any]:
+        """Mint for the request, at first to whoever it likes."""
+        asked = MintRequest(body["owner"], body["request"])
+        self.asked.append(asked)
+        helper, payer = self.thief.chain.contract("PKPHelper"), self.thief._account().address
+        request = mint_request(asked.id, self.methods, [[1] for _ in self.methods], to=self.to or asked.owner)
+        receipt = await self.thief.send_from_account(helper.address, helper.encode("mintOnce", request))
+        token = await asked.key_of(self.thief.chain, payer)
+        if self.give_away:
+            await self.thief.transfer(token, asked.owner)
+        return {"token_id": f"0x{token:064x}", "relay": payer, "transaction": receipt["transactionHash"]}
 
 
 async def test_a_key_that_was_somebody_elses_before_is_not_new(user: AsyncClient, thief: AsyncClient) -> None:
     """Who had it could have signed, before he gave it away, what takes everything that is sent to it later."""
-    minted = await thief.mint()
-    await thief.transfer(minted.key, user._account().address)
-    lie(user, "/v1/keys", lambda _: answer_of(minted.key, minted.transaction or ""), forward=False)
+    minter = Minter(thief, user)
+    minter.to, minter.give_away = thief._account().address, True
     with pytest.raises(BadAnswer, match="before"):
         await user.mint()
+    assert (await user.keys())[-1].owner == user._account().address
 
 
 async def test_a_key_that_lets_somebody_else_in_is_not_new(user: AsyncClient, thief: AsyncClient) -> None:
-    helper, nft = thief.chain.contract("PKPHelper"), thief.chain.contract("PKPNFT")
-    owner = user._account().address
-    data = helper.encode("mintNextAndTransfer", KEY_TYPE, owner, [1], [THIEF], [b""], [[1]], False)
-    receipt = await thief.send_from_account(helper.address, data)
-    key = await thief.key(minted_token(receipt, nft))
-    lie(user, "/v1/keys", lambda _: answer_of(key, receipt["transactionHash"]), forward=False)
+    Minter(thief, user).methods = ((1, THIEF, b""),)
     with pytest.raises(BadAnswer, match="permits"):
         await user.mint()
 
 
 async def test_somebody_elses_key_is_not_ones_own(user: AsyncClient, thief: AsyncClient) -> None:
-    minted = await thief.mint()
-    lie(user, "/v1/keys", lambda _: answer_of(minted.key, minted.transaction or ""), forward=False)
+    Minter(thief, user).to = thief._account().address
     with pytest.raises(BadAnswer, match="belongs"):
+        await user.mint()
+
+
+async def test_an_honest_key_of_whoever_pays_is_taken(user: AsyncClient, thief: AsyncClient) -> None:
+    Minter(thief, user)
+    assert (await user.mint()).key.owner == user._account().address
+
+
+@pytest.mark.parametrize("same", ["none", "transaction"])
+async def test_a_key_from_before_is_not_the_one_that_was_asked_for(
+    user: AsyncClient, thief: AsyncClient, same: str
+) -> None:
+    first: dict[str, Any] = {}
+    lie(user, "/v1/keys", lambda told: first.setdefault("answer", told))
+    await user.mint()
+    told = first["answer"] | ({"transaction": None} if same == "none" else {})
+    lie(user, "/v1/keys", lambda _: told, forward=False)
+    with pytest.raises(BadAnswer, match="not minted for this request"):
         await user.mint()
 
 
@@ -272,11 +311,10 @@ async def test_an_owners_key_without_its_transaction_is_not_new(user: AsyncClien
         await user.mint()
 
 
-async def test_a_key_that_does_not_exist_is_refused(user: AsyncClient, thief: AsyncClient) -> None:
-    minted = await thief.mint()
-    told = answer_of(minted.key, minted.transaction or "") | {"token_id": "0x" + "12" * 32}
-    lie(user, "/v1/keys", lambda _: told, forward=False)
-    with pytest.raises(KeyquorumError):
+@pytest.mark.parametrize("relay", ["", "0x12", "0x" + "77" * 20])
+async def test_an_owners_key_by_an_unknown_relay_is_refused(user: AsyncClient, relay: str) -> None:
+    lie(user, "/v1/keys", lambda told: told | {"relay": relay})
+    with pytest.raises(BadAnswer):
         await user.mint()
 
 
@@ -292,12 +330,14 @@ async def test_what_names_no_key_is_the_gateways_fault(user: AsyncClient, person
 
 LIARS: dict[tuple[str, str], list[Callable[..., Any]]] = {
     ("async_client.py", "_sign_at_gateway"): [test_a_signature_of_something_else_is_refused],
-    ("async_client.py", "mint"): [
+    ("async_client.py", "_mint"): [
         test_a_key_that_was_somebody_elses_before_is_not_new,
         test_a_key_that_lets_somebody_else_in_is_not_new,
         test_somebody_elses_key_is_not_ones_own,
         test_an_owners_key_without_its_transaction_is_not_new,
-        test_a_key_that_does_not_exist_is_refused,
+        test_a_key_from_before_is_not_the_one_that_was_asked_for,
+        test_an_owners_key_by_an_unknown_relay_is_refused,
+        test_what_names_no_key_is_the_gateways_fault,
     ],
     ("async_client.py", "sign_up"): [
         test_another_logins_key_is_not_ones_own,

@@ -12,6 +12,7 @@ import typer
 from keyquorum.cli.login import BrowserOption, WaitOption, open_with
 from keyquorum.cli.output import JsonOption, command
 from keyquorum.cli.person import Person, YesOption
+from keyquorum.cli.spending import MaxPriceOption, limits_of
 from keyquorum.cli.state import (
     DEFAULT_DIR,
     AccountOption,
@@ -25,6 +26,7 @@ from keyquorum.cli.state import (
 from keyquorum.cli.ways import WAYS, Terminal, way_of
 
 if TYPE_CHECKING:
+    from keyquorum.chain.fees import SpendingLimits
     from keyquorum.client.async_client import AsyncClient
     from keyquorum.client.results import Key, Minted
 
@@ -35,12 +37,16 @@ T = TypeVar("T")
 
 
 def run(
-    directory: Path, account_file: Path | None, seconds: float, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]
+    directory: Path,
+    account_file: Path | None,
+    seconds: float,
+    work: Callable[[AsyncClient], Coroutine[Any, Any, T]],
+    limits: SpendingLimits | None = None,
 ) -> T:
     """Run `work` with an open client."""
 
     async def with_client() -> T:
-        async with client_for(directory, account_file, seconds) as client:
+        async with client_for(directory, account_file, seconds, limits) as client:
             return await work(client)
 
     return asyncio.run(with_client())
@@ -61,6 +67,11 @@ def mint(
     another: Annotated[
         str | None, typer.Option("--another", help="With --login: one more key, by a word of yours; default: the one.")
     ] = None,
+    request: Annotated[
+        str | None,
+        typer.Option("--request", help="A name for this mint, 16 to 64 letters: asked again, same key."),
+    ] = None,
+    max_price: MaxPriceOption = None,
     browser: BrowserOption = True,
     wait: WaitOption = 300.0,
     directory: DirOption = DEFAULT_DIR,
@@ -68,22 +79,25 @@ def mint(
     timeout: TimeoutOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Mint a key. The gateway pays if the network has one, else your account; for a login always the gateway."""
+    """Mint a key. The gateway pays if it does that, else your account; for a login always the gateway."""
+    from keyquorum.cli.payload import parse_amount
+
     with command(as_json) as out:
         if way is None and (who is not None or another is not None):
             raise ValueError("--who and --another go with --login")
-        if way is not None and owner is not None:
-            raise ValueError("a key for a login belongs to itself: leave --owner out")
+        if way is not None and (owner is not None or request is not None):
+            raise ValueError("a key for a login belongs to itself and has --another: leave --owner and --request out")
         receiver = owner and checked_address(owner)
 
         async def work(client: AsyncClient) -> Minted:
             if way is None:
-                return await client.mint(receiver)
+                return await client.mint(receiver, request=request)
             chosen = await way_of(Terminal(client, Person(browser), directory, wait), way, who)
             store_session(directory, await open_with(client, chosen, scopes=MANAGING))
             return await client.sign_up(another=another, user_pubkey=chosen.registration)
 
-        minted = run(directory, account_file, timeout, work)
+        limits = limits_of(max_price=parse_amount(max_price) if max_price else None)
+        minted = run(directory, account_file, timeout, work, limits)
         out.result(minted.to_json(), title="a new key" if minted.transaction else "the key that this login has")
 
 

@@ -54,6 +54,15 @@ POLL_SECONDS = 0.05
 # Everybody is 127.0.0.1 here, so nothing is counted for that address; and benchmarks have one key.
 LOCAL_SETTINGS = {"poll_seconds": 0.25, "mint_batch": 16, "gateways": [HOST], "signatures_per_second": 1000.0}
 MINTS_PER_HOUR = 100_000
+# With ether that costs nothing; on another chain the gateway's own limits hold, and it mints for logins only.
+DEVELOPMENT_MINTS: dict[str, Any] = {
+    "owner_mints": True,
+    "owner_mints_per_client": MINTS_PER_HOUR,
+    "owner_mints_in_all": MINTS_PER_HOUR,
+    "mints_per_owner": MINTS_PER_HOUR,
+    "mints_per_client": MINTS_PER_HOUR,
+    "mints_per_method": MINTS_PER_HOUR,
+}
 REQUESTS_PER_SECOND = 10_000
 Progress = Callable[[str], None]
 
@@ -270,9 +279,7 @@ class LocalNetwork:
             host=HOST,
             port=self._ports.gateway,
             relayer_key_file="relayer.key",
-            mints_per_owner=MINTS_PER_HOUR,
-            mints_per_client=MINTS_PER_HOUR,
-            mints_per_method=MINTS_PER_HOUR,
+            **(DEVELOPMENT_MINTS if self._external_rpc is None else {}),
             calls_per_key=MINTS_PER_HOUR,
             commitments_per_client=MINTS_PER_HOUR,
             failed_logins=MINTS_PER_HOUR,

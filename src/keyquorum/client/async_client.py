@@ -13,6 +13,7 @@ then costs one round trip to t nodes at the same time.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +30,12 @@ from keyquorum.chain.contracts import eth_address
 from keyquorum.chain.fees import SpendingLimits
 from keyquorum.client import session as sessions
 from keyquorum.client import signup
-from keyquorum.client.checks import at_last, finality_of, fresh_key, is_owned, made_key, named_key
+from keyquorum.client.checks import at_last, finality_of, fresh_key
 from keyquorum.client.connection import KeyLike, token_of
-from keyquorum.client.errors import BadAnswer, Refused
+from keyquorum.client.errors import BadAnswer, ChainError, Refused, Timeout, Unavailable
 from keyquorum.client.jobs import SignJob
-from keyquorum.client.network import KEY_TYPE, Network, minted_token
+from keyquorum.client.minting import GatewayMinted, MintRequest
+from keyquorum.client.network import Network
 from keyquorum.client.paying import Agree, Paying, hash_of
 from keyquorum.client.permissions import Permissions
 from keyquorum.client.results import Key, Minted, SentTransaction, Signed, token_hex
@@ -43,6 +45,7 @@ from keyquorum.client.session import Account, Session
 from keyquorum.client.sessions import Sessions
 
 USED_UP = "used_up"
+NO_RELAY = "no_relay"
 DEFAULT_LIMITS = SpendingLimits()
 FINALITY_SECONDS = 1200.0
 
@@ -81,6 +84,7 @@ class AsyncClient(Paying):
             network, account=account, session=session, through_gateway=through_gateway, keys=keys, scopes=scopes,
             session_seconds=session_seconds, domain=domain, timeout=timeout, limits=limits, agree=agree,
         )  # fmt: skip
+        self._unfinished: dict[str, list[str]] = {}
         self._finality = finality
         self._finality_seconds = finality_seconds
         self.permissions = Permissions(self)
@@ -186,23 +190,55 @@ class AsyncClient(Paying):
 
     # -- keys on the chain --------------------------------------------------------------------------------------------
 
-    async def mint(self, owner: str | None = None) -> Minted:
-        """Mint the next key to `owner` (by default the account): the gateway pays if there is one, else the account."""
+    async def mint(self, owner: str | None = None, *, request: str | None = None) -> Minted:
+        """Mint the next key to `owner` (by default the account): the gateway pays if it does, else the account.
+
+        `request` names the mint (16 to 64 letters, digits, - or _): the same name gives the same key, however often it
+        is asked for. Without one, a mint whose end this client did not learn is gone on with. Returns when the mint is
+        final.
+        """
         to = checksum(owner) if owner else checksum(self._account().address)
-        if self._network is not None and self._network.gateway:
-            answer = await self._ask_gateway("/v1/keys", {"owner": to}, _GatewayMinted)
-            token_id, transaction = named_key(answer.token_id), answer.transaction
-            await made_key(self.chain, transaction, token_id, self._timeout)
-        else:
-            nft = self.chain.contract("PKPNFT")
-            helper = self.chain.contract("PKPHelper")
-            cost = await self._mint_cost()
-            data = helper.encode("mintNextAndTransfer", KEY_TYPE, to, [], [], [], [], False)
-            receipt = await self.send_from_account(helper.address, data, cost)
-            token_id, transaction = minted_token(receipt, nft), str(receipt["transactionHash"])
-        key = await fresh_key(self.chain, token_id, to)
-        await at_last(lambda: is_owned(self.chain, token_id, to, self.finality), self._finality_seconds, "the key")
+        unfinished = self._unfinished.setdefault(to, [])
+        name = request or (unfinished.pop() if unfinished else secrets.token_urlsafe(24))
+        try:
+            return await self._mint(MintRequest(to, name))
+        except BaseException as error:
+            if request is None:
+                unfinished.append(name)
+            if isinstance(error, (Unavailable, Timeout, ChainError)):
+                error.hint = f"{error.hint}; asked again with request {name} it is the same key".lstrip("; ")
+            raise
+
+    async def _mint(self, asked: MintRequest) -> Minted:
+        chain = self.chain
+        try:
+            if not self.has_gateway:
+                raise Refused("there is no gateway", code=NO_RELAY)
+            body = {"owner": asked.owner, "request": asked.request}
+            answer = await self._ask_gateway("/v1/keys", body, GatewayMinted)
+            transaction = answer.transaction
+            key, payer = await asked.verified(chain, answer, self._timeout)
+        except Refused as error:
+            if error.code != NO_RELAY or not hasattr(self.account, "sign_transaction"):
+                raise
+            payer = checksum(self._account().address)
+            key, transaction = await self._mint_oneself(asked, payer)
+
+        async def is_final() -> bool:
+            return await asked.key_of(chain, payer, self.finality) == key.token_id
+
+        await at_last(is_final, self._finality_seconds, "the key")
         return Minted(key, transaction)
+
+    async def _mint_oneself(self, asked: MintRequest, payer: str) -> tuple[Key, str | None]:
+        """Let the account pay, once."""
+        token, transaction = await asked.key_of(self.chain, payer), None
+        if not token:
+            cost, helper = await self._mint_cost(), self.chain.contract("PKPHelper")
+            receipt = await self.send_from_account(helper.address, asked.call(self.chain), cost)
+            transaction = str(receipt["transactionHash"])
+            token = await asked.key_of(self.chain, payer)
+        return await fresh_key(self.chain, token, asked.owner), transaction
 
     async def sign_up(self, *, another: str | None = None, user_pubkey: bytes = b"") -> Minted:
         """Return the key of the login in use, minted and paid by the gateway when there is none; see `signup.py`.
@@ -244,8 +280,3 @@ class _GatewaySigned(msgspec.Struct):
     signature: _GatewaySignature
     summary: str
     digest: str
-
-
-class _GatewayMinted(msgspec.Struct):
-    token_id: str
-    transaction: str

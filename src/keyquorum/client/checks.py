@@ -81,7 +81,7 @@ async def fresh_key(chain: ChainView, token: int, owner: str) -> Key:
     key, told, methods, waiting = await asyncio.gather(
         chain.key(token),
         chain.ask(nft, "ownership", token),
-        chain.ask(permissions, "getPermittedAuthMethods", token),
+        chain.ask(permissions, "countPermittedAuthMethods", token),
         chain.ask(permissions, "getPendingChanges", token),
     )
     if key.owner != owner:
@@ -91,12 +91,6 @@ async def fresh_key(chain: ChainView, token: int, owner: str) -> Key:
     if methods or waiting:
         raise BadAnswer("the key that is called new permits something that nobody asked for")
     return key
-
-
-async def is_owned(chain: ChainView, token: int, owner: str, block: str) -> bool:
-    """Say whether `owner` has a key that never moved, at `block` already."""
-    told = await chain.ask(chain.contract("PKPNFT"), "ownership", token, block=block)
-    return (str(told[0]).lower(), int(told[1])) == (owner.lower(), 1)
 
 
 def finality_of(chain_id: int) -> str:

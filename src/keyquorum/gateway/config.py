@@ -13,12 +13,14 @@ from typing import Annotated, Any
 import msgspec
 
 from keyquorum.auth.method import methods
+from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits
 from keyquorum.client.discord import DiscordLogin
 from keyquorum.client.network import Network
 from keyquorum.client.oidc import OidcLogin
 from keyquorum.serving.addresses import Networks
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 TEMPLATE = """\
 # Settings of a Keyquorum gateway. Paths are relative to this file. No secret belongs in here.
@@ -30,8 +32,14 @@ port = {port}
 public_url = {public_url}              # what network.json tells clients; empty: http://host:port
 public_rpc = {public_rpc}              # the chain endpoint network.json tells clients; empty: rpc
 relayer_key_file = {relayer_key_file}  # pays for keys, changes of permissions, revocations; left out: it does not
+max_fee = {max_fee}                    # wei, gas times price of one transaction; above it nothing is sent
+max_mint_cost = {max_mint_cost}        # wei, the price of one key
+owner_mints = {owner_mints}            # whether anybody may have keys minted to any address, without a login
+owner_mints_per_client = {owner_mints_per_client}  # of those, an hour, for each network address that asks
+owner_mints_in_all = {owner_mints_in_all}          # of those, an hour
+pool_reserve = {pool_reserve}          # keys of the pool that are left to logins; below what the nodes refill at
 mints_per_owner = {mints_per_owner}    # an hour, for each address or login that receives keys
-mints_per_client = {mints_per_client}  # an hour, for each network address that asks
+mints_per_client = {mints_per_client}  # an hour, for each network address that asks, by logins
 mints_per_method = {mints_per_method}  # an hour, for all logins of one type together
 commitments_per_client = {commitments_per_client}  # Discord logins an hour, for each network address
 calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
@@ -91,9 +99,15 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_url: str = ""
     public_rpc: str = ""
     relayer_key_file: str = ""
+    max_fee: Natural = SERVICE_LIMITS.max_fee
+    max_mint_cost: Natural = SERVICE_LIMITS.max_mint_cost
+    owner_mints: bool = False
+    owner_mints_per_client: Positive = 10
+    owner_mints_in_all: Positive = 200
+    pool_reserve: Natural = 4
     mints_per_owner: Positive = 20
     mints_per_client: Positive = 100
-    mints_per_method: Positive = 10_000
+    mints_per_method: Positive = 3_600
     commitments_per_client: Positive = 60
     calls_per_key: Positive = 60
     requests_per_second: Positive = 200
@@ -106,6 +120,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trusted_proxies: list[str] = []
     first_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     login: LoginSection = LoginSection()
+
+    @property
+    def limits(self) -> SpendingLimits:
+        """What one transaction of the relayer may cost."""
+        return SpendingLimits(max_fee=self.max_fee, max_mint_cost=self.max_mint_cost)
 
     def as_network(self) -> Network:
         """Return where the network is, as this gateway reaches it."""

@@ -58,7 +58,7 @@ def _forms() -> dict[str, dict[str, Any]]:
         "request": request,
         "session": session,
         "commitment": _object({"method": names, "statement": {"type": "object"}} | digests, closed=True),
-        "mint": {"oneOf": [request, _object({"owner": HEX}, closed=True)]},
+        "mint": {"oneOf": [request, _object({"owner": HEX, "request": TEXT}, closed=True)]},
         "call": _object(call, closed=True),
     }
 

@@ -16,11 +16,12 @@ from typing import Any
 from keyquorum.algebra.strict_json import fields, hex_bytes, integer, loads
 from keyquorum.auth.network import is_key_id
 from keyquorum.chain.contracts import REFUSAL_HINTS, decode_error
+from keyquorum.chain.fees import TooDear
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import KeyquorumError, Refused
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.gateway.http import MAX_BODY
-from keyquorum.gateway.quotas import Quota, busy, no_relay
+from keyquorum.gateway.quotas import Quota, busy, no_relay, unaffordable
 from keyquorum.gateway.signups import not_mined
 
 MAX_CALL = 8192
@@ -75,6 +76,8 @@ class ChainWriter:
             receipt = await sender.send(target.address, data, gas=gas)
         except Reverted as error:
             raise refused_by_contract(error) from None
+        except TooDear as error:
+            raise unaffordable(error) from None
         except TimeoutError:
             raise not_mined() from None
         except (RpcError, RpcUnreachable) as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from keyquorum.chain.fees import TooDear
 from keyquorum.client.errors import Refused
+from keyquorum.client.network import too_expensive
 from keyquorum.serving.buckets import Buckets
 
 HOUR = 3600.0
@@ -36,3 +38,9 @@ def no_relay(what: str) -> Refused:
 def busy() -> Refused:
     """Return the refusal when the queue is full."""
     return Refused("too much at a time", code="busy", hint="ask again in a moment", status=TOO_MANY)
+
+
+def unaffordable(error: TooDear) -> Refused:
+    """Return what strangers are told when a payment is above the operator's limits."""
+    public = too_expensive(error, "use another gateway, or pay yourself; its operator decides what it pays")
+    return Refused(public.message, code=public.code, hint=public.hint, status=503)

@@ -1,7 +1,11 @@
 """The mint relay: the gateway's own account pays, the key goes straight to its owner.
 
-`PKPHelper.mintNextAndTransfer` mints to the owner in one transaction, so there is no moment at which the relay owns
-anything. What it spends is limited for each owner and for each asking address, and the queue is bounded.
+`PKPHelper.mintOnce` mints to the owner in one transaction, so there is no moment at which the relay owns anything. The
+contract keeps, for each request of this account, the key that it got: who asks again gets the same key and costs
+nothing, whatever became of this process in between.
+
+Anybody may ask for a key for any owner, so this is off unless the operator wants it, limited for each owner, for each
+asking address and in all far below what a network makes, and never takes the last keys: those are for logins.
 """
 
 from __future__ import annotations
@@ -10,71 +14,113 @@ import asyncio
 import time
 
 from keyquorum.chain.contracts import decode_error
+from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits, TooDear
+from keyquorum.chain.mints import mint_once_gas
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender
-from keyquorum.client.errors import ChainError, Refused, Unavailable
-from keyquorum.client.network import KEY_TYPE, ChainView, chain_error, minted_token
+from keyquorum.client.errors import ChainError
+from keyquorum.client.minting import MintRequest
+from keyquorum.client.network import ChainView, chain_error
 from keyquorum.client.results import Minted
-from keyquorum.serving.buckets import Buckets
+from keyquorum.gateway.quotas import Quota, busy, no_relay, unaffordable
+from keyquorum.gateway.signups import not_mined, pool_empty
 
-HOUR = 3600.0
-QUEUE_LIMIT = 256
+QUEUE_LIMIT = 16
 POOL_SECONDS = 15.0
 POOL_PAUSE = 0.25
-TOO_MANY = 429
 
 
 class Relay:
-    """Mints keys for others; `sender` None: this gateway does not mint."""
+    """Mints keys for others; `sender` None: this gateway does not mint, nor when it is not `allowed`."""
 
-    def __init__(self, chain: ChainView, sender: Sender | None, per_owner: int, per_client: int, in_all: int) -> None:
-        """Of one owner, of one network address, and in all: so many mints an hour."""
+    def __init__(
+        self,
+        chain: ChainView,
+        sender: Sender | None,
+        quota: Quota,
+        *,
+        allowed: bool = True,
+        reserve: int = 0,
+        limits: SpendingLimits = SERVICE_LIMITS,
+    ) -> None:
+        """`quota` counts (network address, owner, ""); so many keys of the pool as `reserve` are left to logins."""
         self._chain = chain
-        self._sender = sender
-        self._per_owner = Buckets(per_owner, HOUR)
-        self._per_client = Buckets(per_client, HOUR)
-        self._in_all = Buckets(in_all, HOUR)
-        self._waiting = 0
+        self._sender = sender if allowed else None
+        self._quota = quota
+        self._reserve = reserve
+        self._limits = limits
+        self._asked: dict[MintRequest, asyncio.Task[Minted]] = {}
+        self._under_way = 0
 
-    async def mint(self, owner: str, client: str) -> Minted:
-        """Mint the next key to `owner` (checksummed) and return it when the chain has it; raise `KeyquorumError`."""
+    async def close(self) -> None:
+        """Stop; whoever waits is told so."""
+        tasks = list(self._asked.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def mint(self, asked: MintRequest, client: str) -> tuple[Minted, str]:
+        """Return the key of this request, minted once, and who paid; raise `KeyquorumError`."""
         if self._sender is None:
-            raise Refused(
-                "this gateway does not pay for mints",
-                code="no_relay",
-                hint="mint with an account of your own",
-                status=403,
-            )
-        limits = ((self._per_client, client), (self._per_owner, owner), (self._in_all, ""))
-        if not all(bucket.allow(name) for bucket, name in limits):
-            raise Refused("too many keys for now", code="too_many_mints", hint="wait an hour", status=TOO_MANY)
-        if self._waiting >= QUEUE_LIMIT:
-            raise Refused("too many mints at a time", code="busy", hint="ask again in a moment", status=TOO_MANY)
-        self._waiting += 1
-        try:
-            receipt = await self._send(self._sender, owner)
-        finally:
-            self._waiting -= 1
-        token_id = minted_token(receipt, self._chain.contract("PKPNFT"))
-        return Minted(await self._chain.key(token_id), str(receipt["transactionHash"]))
+            raise no_relay("keys without a login")
+        task = self._asked.get(asked)
+        if task is None:
+            if len(self._asked) >= QUEUE_LIMIT:
+                raise busy()
+            task = self._asked[asked] = asyncio.create_task(self._mint(self._sender, asked, client))
+            task.add_done_callback(lambda done: self._forget(asked, done))
+        # Whoever asked first may hang up: the key is made all the same.
+        return await asyncio.shield(task), self._sender.address
 
-    async def _send(self, sender: Sender, owner: str) -> dict[str, object]:
-        """Send the mint; wait a while for the nodes to make keys when the pool is empty."""
+    def _forget(self, asked: MintRequest, task: asyncio.Task[Minted]) -> None:
+        self._asked.pop(asked, None)
+        if not task.cancelled():
+            task.exception()
+
+    async def _mint(self, sender: Sender, asked: MintRequest, client: str) -> Minted:
+        self._quota.take(client, asked.owner, "")
+        token, transaction = await asked.key_of(self._chain, sender.address), None
+        if not token:
+            transaction = await self._send(sender, asked)
+            token = await asked.key_of(self._chain, sender.address)
+        if not token:
+            raise ChainError("the transaction did not mint a key", code="not_minted")
+        return Minted(await self._chain.key(token), transaction)
+
+    async def _send(self, sender: Sender, asked: MintRequest) -> str:
+        """Send the mint; wait a while for the nodes to make keys when there are too few."""
         helper = self._chain.contract("PKPHelper")
-        cost = int(await self._chain.ask(self._chain.contract("PKPNFT"), "mintCost"))
-        data = helper.encode("mintNextAndTransfer", KEY_TYPE, owner, [], [], [], [], False)
+        data = asked.call(self._chain)
         give_up = time.monotonic() + POOL_SECONDS
-        while True:
-            try:
-                return await sender.send(helper.address, data, cost)
-            except Reverted as error:
-                name = decode_error(error.revert_data).name
-                if name != "PoolEmpty":
-                    raise ChainError(f"the chain refuses the mint: {name}", code="mint_refused") from None
+        try:
+            while True:
+                await self._wait_for_room(give_up)
+                self._under_way += 1
+                try:
+                    return await self._try(sender, helper.address, data)
+                except Reverted as error:
+                    name = decode_error(error.revert_data).name
+                    if name != "PoolEmpty":
+                        raise ChainError(f"the chain refuses the mint: {name}", code="mint_refused") from None
+                finally:
+                    self._under_way -= 1
                 if time.monotonic() > give_up:
-                    raise Unavailable(
-                        "no key is ready to be minted", needed=1, live=0, code="pool_empty",
-                        hint="ask again in a moment: the nodes are making keys",
-                    ) from None  # fmt: skip
+                    raise pool_empty()
                 await asyncio.sleep(POOL_PAUSE)
-            except (RpcError, RpcUnreachable, TimeoutError) as error:
-                raise chain_error("a mint", error) from None
+        except TooDear as error:
+            raise unaffordable(error) from None
+        except TimeoutError:
+            raise not_mined() from None
+        except (RpcError, RpcUnreachable) as error:
+            raise chain_error("a mint", error) from None
+
+    async def _try(self, sender: Sender, to: str, data: bytes) -> str:
+        cost = self._limits.mint_cost(int(await self._chain.ask(self._chain.contract("PKPNFT"), "mintCost")))
+        return str((await sender.send(to, data, cost, mint_once_gas((), ())))["transactionHash"])
+
+    async def _wait_for_room(self, give_up: float) -> None:
+        """Wait until the pool has a key beyond the reserve and beyond those that are being minted."""
+        router = self._chain.contract("PubkeyRouter")
+        while int(await self._chain.ask(router, "poolSize")) - self._under_way <= self._reserve:
+            if time.monotonic() > give_up:
+                raise pool_empty()
+            await asyncio.sleep(POOL_PAUSE)

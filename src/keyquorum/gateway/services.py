@@ -27,6 +27,7 @@ from keyquorum.chain.rpc import Sender
 from keyquorum.client import commitments, session_list
 from keyquorum.client.connection import Connection
 from keyquorum.client.jobs import SignJob
+from keyquorum.client.minting import MintRequest
 from keyquorum.client.results import NetworkStatus, token_from
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import SignedRuns
@@ -67,9 +68,19 @@ class Gateway(Connection):
         config, chain, sender = self._config, self.chain, self._open_sender()
         per_client, calls = config.mints_per_client, config.calls_per_key
         mints = Quota("too_many_mints", "keys", per_client, config.mints_per_owner, config.mints_per_method)
-        self._relay = Relay(chain, sender, config.mints_per_owner, per_client, config.mints_per_method)
-        self._signups = SignUps(chain, sender, mints)
-        self._closing.append(self._signups.close)
+        self._relay = Relay(
+            chain,
+            sender,
+            Quota(
+                "too_many_mints", "keys",
+                config.owner_mints_per_client, config.mints_per_owner, config.owner_mints_in_all,
+            ),
+            allowed=config.owner_mints,
+            reserve=config.pool_reserve,
+            limits=config.limits,
+        )  # fmt: skip
+        self._signups = SignUps(chain, sender, mints, config.limits)
+        self._closing += [self._relay.close, self._signups.close]
         self._passkeys = PasskeyIndex(chain, config.login.rp_id, config.first_block)
         self._writer = ChainWriter(chain, sender)
         self._permissions = PermissionCalls(
@@ -92,7 +103,7 @@ class Gateway(Connection):
             return None
         try:
             key = bytes.fromhex(Path(path).read_text().strip().removeprefix("0x"))
-            return Sender(self.chain.rpc, key)
+            return Sender(self.chain.rpc, key, limits=self._config.limits)
         except (OSError, ValueError):
             raise ValueError(f"{path} holds no relayer key (64 hex digits)") from None
 
@@ -180,10 +191,12 @@ class Gateway(Connection):
         return (await self._signups.mint(login, client)).to_json()
 
     async def _mint_to(self, value: object, client: str) -> dict[str, Any]:
-        owner = checksum(fields(value, {"owner": text_rule(42)})["owner"])
+        found = fields(value, {"owner": text_rule(42), "request": text_rule(64)})
+        owner = checksum(found["owner"])
         if int(owner, 16) == 0:
             raise ValueError("nobody owns the zero address")
-        return (await self._relay.mint(owner, client)).to_json()
+        minted, relay = await self._relay.mint(MintRequest(owner, found["request"]), client)
+        return minted.to_json() | {"relay": relay}
 
     async def change_permissions(self, body: bytes, client: str) -> dict[str, Any]:
         """Answer `POST /v1/permissions` for `client`: what a key's owner signed, delivered to the contract."""

@@ -20,13 +20,14 @@ from typing import Any
 
 from keyquorum.chain.contracts import decode_error, eth_address
 from keyquorum.chain.contracts import token_id as token_id_of
+from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits, TooDear
 from keyquorum.chain.mints import mint_gas
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import ChainError, KeyquorumError, Unavailable
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.client.results import token_hex
 from keyquorum.gateway.login_keys import LoginKey
-from keyquorum.gateway.quotas import Quota, busy, no_relay
+from keyquorum.gateway.quotas import Quota, busy, no_relay, unaffordable
 from keyquorum.serving.forever import forever
 
 BATCH = 16
@@ -93,8 +94,11 @@ class _Fresh:
 class SignUps:
     """Mints keys for logins; `sender` None: this gateway does not. `quota` counts (network address, login, type)."""
 
-    def __init__(self, chain: ChainView, sender: Sender | None, quota: Quota) -> None:
+    def __init__(
+        self, chain: ChainView, sender: Sender | None, quota: Quota, limits: SpendingLimits = SERVICE_LIMITS
+    ) -> None:
         self._chain = chain
+        self._limits = limits
         self._sender = sender
         self._quota = quota
         self._asked: dict[tuple[int, bytes], asyncio.Task[SignedUp]] = {}
@@ -228,6 +232,9 @@ class SignUps:
             self._room.forget()
             self._cost.forget()
             refused = decode_error(error.revert_data).name
+        except TooDear as error:
+            self._cost.forget()
+            _fail_all(batch, unaffordable(error))
         except TimeoutError:
             _fail_all(batch, not_mined())
         except (RpcError, RpcUnreachable) as error:
@@ -256,7 +263,7 @@ class SignUps:
 
     async def _send(self, logins: Sequence[LoginKey], estimate: bool) -> dict[str, Any]:
         helper, nft = self._chain.contract("PKPHelper"), self._chain.contract("PKPNFT")
-        cost = await self._cost.get(lambda: self._chain.ask(nft, "mintCost"))
+        cost = self._limits.mint_cost(await self._cost.get(lambda: self._chain.ask(nft, "mintCost")))
         arguments = [login.as_argument() for login in logins]
         data, usual = helper.encode("mintForLogins", arguments), mint_gas(arguments)
         receipt = await self._payer.send(helper.address, data, cost * len(logins), None if estimate else usual)
