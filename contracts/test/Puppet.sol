@@ -17,11 +17,13 @@ contract Puppet is IERC721Receiver {
     error CallFailed(bytes reason);
     error Refused();
 
-    receive() external payable {}
+    receive() external payable {
+        _act();
+    }
 
-    /// @notice Do this once, on receiving a token.
+    /// @notice Do this once, on receiving a token or ether.
     function plan(address target, bytes calldata data) external {
-        (_target, _data) = (target, data);
+        (_target, _data, called) = (target, data, false);
     }
 
     function refuse(bool refuses) external {
@@ -36,10 +38,13 @@ contract Puppet is IERC721Receiver {
 
     function onERC721Received(address, address, uint256, bytes calldata) external returns (bytes4) {
         if (_refuses) revert Refused();
-        if (_target != address(0) && !called) {
-            called = true;
-            (succeeded, returned) = _target.call(_data);
-        }
+        _act();
         return IERC721Receiver.onERC721Received.selector;
+    }
+
+    function _act() private {
+        if (_target == address(0) || called) return;
+        called = true;
+        (succeeded, returned) = _target.call(_data);
     }
 }

@@ -176,6 +176,10 @@ class PyEvmChain:
         self._chain.set_header_timestamp(self.time() + seconds)
         self._chain.mine_block()
 
+    def next_at(self, moment: int) -> None:
+        """Give the next block a time; only this chain can."""
+        self._chain.set_header_timestamp(moment)
+
     def snapshot(self) -> Any:
         return dict(self._store.kv_store), list(self._logs)
 
