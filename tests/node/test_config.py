@@ -99,7 +99,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("max_body = 1048576", "max_body = 100000000", "api.max_body"),
         ("gateways = []", 'gateways = ["gateway.example"]', "gateways"),
         ("unverified = 64", "unverified = 3", "limits.unverified"),
-        ("bytes_per_second = 2097152", "bytes_per_second = 1", "limits.bytes_per_second"),
+        ("bytes_per_second = 1048576", "bytes_per_second = 1", "limits.bytes_per_second"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name_and_file(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -77,7 +77,7 @@ def gateway_app(service: Any, per_second: int) -> web.Application:
 
 
 def codes_app(service: Any, per_second: int) -> web.Application:
-    service.lines, service.ledger = {}, SimpleNamespace(size=service.work)
+    service.lines, service.ledger = {}, SimpleNamespace(check=service.work)
     service.config = CodesConfig(
         network=NETWORK, id="a", name="a", key_file=Path("k"), counters_file=Path("c"),
         email=EmailSection(host="localhost", sender="a@example.org", tls="none"),
@@ -155,6 +155,16 @@ async def test_a_body_has_exactly_as_many_bytes_as_its_path_takes(server: Server
         assert await site.post() == (200, "")
 
 
+async def test_a_body_has_exactly_so_many_marks(server: Server) -> None:
+    async with listening(server) as site:
+        marks = sum(map(server.body.count, (b",", b":", b"[", b"{")))
+        most = server.body + b"," * (shell.MAX_MARKS - marks)
+        await site.post(most)
+        assert site.service.began == (server.path != "/v1/codes")  # which reads it, and finds no JSON
+        assert await site.post(most + b",") == (400, "json_too_many_values")
+        assert site.service.began == (server.path != "/v1/codes")
+
+
 async def test_a_slow_body_is_408(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "BODY_SECONDS", 0.05)
     never = asyncio.Event()
@@ -208,7 +218,7 @@ async def test_an_address_asks_exactly_so_often_and_is_told_when_to_come_back(se
 async def test_those_who_watch_are_counted_too(server: Server, path: str) -> None:
     if server.path == "/v1/codes" and "openapi" in path:
         path = "/livez"
-    cost = 5 if path == "/metrics" else 1
+    cost = 25 if path == "/metrics" else 1
     async with listening(server, per_second=1) as site:
         for _ in range(PROBES_PER_SECOND // cost):
             assert (await site.ask("GET", path))[0] == 200

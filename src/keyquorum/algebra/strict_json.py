@@ -28,7 +28,7 @@ import numpy as np
 
 INT64 = 2**63
 # Commas, colons, brackets and strings.
-MAX_PARTS = 50_000
+MAX_PARTS = 25_000
 # What is longer, in parts or bytes, is refused with fewer words.
 EXPLAINED, EXPLAINED_BYTES = 2_000, 64 * 1024
 _BOM = b"\xef\xbb\xbf"

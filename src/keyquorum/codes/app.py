@@ -33,7 +33,7 @@ from keyquorum.serving.problem import BAD_REQUEST, HUNG_UP, Refusal, json_respon
 from keyquorum.serving.shell import Asked, Limits, Route, Shell, Watch
 
 MAX_BODY = 16 * 1024
-METRICS_COST = 5.0
+METRICS_COST = 25.0
 READY_SECONDS, READY_FRESH_SECONDS = 10.0, 5.0
 _SEE = "see spec/codes.md for the exact form"
 log = structlog.get_logger("keyquorum.codes")

@@ -37,7 +37,7 @@ from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell
 
 Service = Callable[[bytes], Awaitable[dict[str, Any]]]
 ServiceFor = Callable[[bytes, str], Awaitable[dict[str, Any]]]
-METRICS_COST = 5.0
+METRICS_COST = 25.0
 
 
 def _showing(make: Callable[[], Any]) -> Handler:

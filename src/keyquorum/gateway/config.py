@@ -111,7 +111,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commitments_per_client: Positive = 60
     calls_per_key: Positive = 60
     requests_per_second: Positive = 200
-    bytes_per_second: Annotated[int, msgspec.Meta(ge=65_536)] = 2 << 20
+    bytes_per_second: Annotated[int, msgspec.Meta(ge=65_536)] = 1 << 20
     unverified: Annotated[int, msgspec.Meta(ge=4)] = 256
     failed_logins: Positive = 100
     connections: Positive = 1024

@@ -141,7 +141,7 @@ class LimitsSection(_Section, frozen=True):
     connections_per_address: Positive = 128
     runs: Positive = 256
     requests_per_second: Positive = 200
-    bytes_per_second: Annotated[int, msgspec.Meta(ge=65_536)] = 2 << 20
+    bytes_per_second: Annotated[int, msgspec.Meta(ge=65_536)] = 1 << 20
     unverified: Annotated[int, msgspec.Meta(ge=4)] = 64
     run_seconds: Seconds = 15.0
     mesh_handshakes: Positive = 256
@@ -376,7 +376,7 @@ connections = 512             # HTTP connections at a time
 connections_per_address = 128  # of those, from one network address
 runs = 256                    # protocol runs at a time
 requests_per_second = 200     # of one client address; five times that of all together
-bytes_per_second = 2097152    # of bodies, counted alike
+bytes_per_second = 1048576    # of bodies, counted alike
 unverified = 64               # requests at a time of callers who are not known yet
 run_seconds = 15.0            # patience with one protocol run
 mesh_handshakes = 256         # unfinished TLS handshakes at a time
