@@ -198,7 +198,7 @@ async def test_a_node_that_is_late_to_know_a_key_is_asked_again(
 async def test_a_frozen_node_is_found_by_its_health_page_and_left_out(
     client: AsyncClient, network: FakeNetwork, key: Key
 ) -> None:
-    client._fanout._patience = 0.3
+    client._fanout._longest = 0.3
     network.set("frozen", 3)
     for number in range(4):
         assert 3 not in (await client.sign_message(key, f"{number}")).signers
@@ -207,7 +207,7 @@ async def test_a_frozen_node_is_found_by_its_health_page_and_left_out(
 async def test_nodes_that_never_answer_end_in_a_timeout_in_time(
     client: AsyncClient, network: FakeNetwork, key: Key
 ) -> None:
-    client._fanout._patience = 0.2
+    client._fanout._longest = 0.2
     network.set("hang", *network.nodes)
     with pytest.raises(Timeout):
         await client.sign(key, {"kind": "evm-message", "message": "x"}, timeout=0.8)

@@ -374,6 +374,11 @@ async def test_a_person_sees_the_sessions_of_his_identities_and_nobody_elses(clu
     assert found[ended.id]["revoked"]
     # Who else a person is, is nobody's business who has not proven that too.
     assert found[both.id]["methods"] == [{"type": 1, "id": me.address.lower()}]
+    # And whose a session is was settled when it began: who joined it later neither sees nor ends it.
+    ((_, answer),) = await ask(cluster, "/v1/sessions/list", theirs.body("sessions", {}, run=False), 1)
+    assert [each["id"] for each in answer["sessions"]] == [theirs.id]
+    assert codes(await revoke(cluster, theirs, {"session": both.id})) == ["not_yours"] * 3
+    assert codes(await revoke(cluster, mine, {"session": both.id})) == OK
 
 
 async def test_listing_is_for_live_sessions_of_ones_own(cluster: Cluster) -> None:

@@ -2,8 +2,10 @@
 
 `NodeBook` remembers what a client saw of each node. A node is *down* from its first refused connection until a
 probe of its `/readyz` succeeds, so a dead node costs one user one failed attempt, not every user one. When a run
-failed and nobody in particular is known to be at fault, all its members become a little *suspect*, and the set is
-remembered as failed: the next choice prefers the others, and never repeats a set that failed in the same request.
+failed and nobody in particular is known to be at fault, all its members become a little *suspect* for some seconds, and
+the set is remembered as failed: the next choice prefers the others, and never repeats a set that failed in the same
+request. A node that was silent or lied *while others answered* has a *fault*: it is asked last for minutes, longer each
+time it happens again, and whatever it does well in between does not shorten that.
 
 Among equals the order is a hash of the request id. That spreads the load like a coin toss, and yet a request that
 is repeated, by another gateway even, finds the same nodes, which then repeat the answer they gave already.
@@ -18,6 +20,9 @@ from dataclasses import dataclass, field
 from itertools import combinations, islice
 
 SUSPICION_SECONDS = 15.0
+FAULT_SECONDS, LONGEST_FAULT_SECONDS = 180.0, 3600.0
+# More than any suspicion that a request can add up.
+FAULT_WEIGHT = 1000.0
 SEARCH_LIMIT = 10_000
 
 # What one request has against nodes, beside what the book knows.
@@ -26,12 +31,19 @@ Doubts = Mapping[int, float]
 
 @dataclass
 class Record:
-    """What is known of one node: whether it is down since when, and how suspect it was when."""
+    """What is known of one node: whether it is down since when, how suspect it was when, and its faults."""
 
     down_since: float | None = None
     failures: int = 0
     suspicion: float = 0.0
     suspected_at: float = 0.0
+    faults: int = 0
+    fault_at: float = 0.0
+
+    @property
+    def memory(self) -> float:
+        """For how many seconds the last fault is remembered."""
+        return min(LONGEST_FAULT_SECONDS, FAULT_SECONDS * 2.0 ** max(0, self.faults - 1))
 
 
 @dataclass
@@ -47,7 +59,22 @@ class NodeBook:
     def good(self, parties: Iterable[int]) -> None:
         """Note that these nodes just served together."""
         for party in parties:
-            self.records[party] = Record()
+            record = self._record(party)
+            record.down_since, record.failures, record.suspicion = None, 0, 0.0
+
+    def fault(self, parties: Iterable[int]) -> None:
+        """Note that these nodes were silent, or lied, while others answered the same."""
+        for party in parties:
+            record, now = self._record(party), self.clock()
+            # One that has behaved for twice as long as it was avoided begins anew.
+            forgotten = now - record.fault_at > 2 * record.memory
+            record.faults = 1 if forgotten else record.faults + 1
+            record.fault_at = now
+
+    def has_fault(self, party: int) -> bool:
+        """Say whether a fault of the node is remembered."""
+        record = self._record(party)
+        return record.faults > 0 and self.clock() - record.fault_at < record.memory
 
     def down(self, party: int) -> None:
         """Note that a node does not answer."""
@@ -65,7 +92,7 @@ class NodeBook:
         """Note that a run of these nodes failed; a culprit that is known gets a large `weight`."""
         for party in parties:
             record = self._record(party)
-            record.suspicion = self.suspicion(party) + weight
+            record.suspicion = self._doubt(record) + weight
             record.suspected_at = self.clock()
 
     def is_down(self, party: int) -> bool:
@@ -73,10 +100,13 @@ class NodeBook:
         return self._record(party).down_since is not None
 
     def suspicion(self, party: int) -> float:
-        """Return how suspect a node still is; it fades to nothing within seconds."""
+        """Return how suspect a node still is: for seconds, and after a fault for minutes. Both fade."""
         record = self._record(party)
-        age = self.clock() - record.suspected_at
-        return record.suspicion * max(0.0, 1.0 - age / SUSPICION_SECONDS)
+        fade = max(0.0, 1.0 - (self.clock() - record.fault_at) / record.memory) if record.faults else 0.0
+        return self._doubt(record) + FAULT_WEIGHT * fade
+
+    def _doubt(self, record: Record) -> float:
+        return record.suspicion * max(0.0, 1.0 - (self.clock() - record.suspected_at) / SUSPICION_SECONDS)
 
     def badness(self, signers: Collection[int], doubts: Doubts) -> tuple[int, float]:
         """Return how unlikely a set is to work: how many of it are down, and how suspect they are together."""

@@ -191,8 +191,8 @@ class Connection:
 
         Which nodes answer is what the gateway says, and only nodes of the registry are ever named: a lie costs time.
         """
-        hint, avoid = await self._away(), set[int]()
         committee, used = self._current_committee(), set[tuple[int, Signers]]()
+        hint, avoid = await self._away(), {party for party, url in committee.urls.items() if not url}
         for left in reversed(range(SIGNED_AT_MOST)):
             runs = fresh(spread(committee.urls, committee.threshold, asked.id, hint | avoid), used)
             try:

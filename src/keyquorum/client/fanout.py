@@ -1,16 +1,18 @@
 """Ask t nodes the same thing at once, combine what they answer, and try other sets until it works or cannot.
 
-The network elects nobody: whoever wants a signature (the SDK, or a gateway for its users) chooses the signers and
-drives the retries, and therefore this file. It is trusted with nothing: nodes check every request themselves, and
-what comes out is verified before it is returned.
+The network elects nobody: whoever wants a signature (the SDK, or a gateway for its users) chooses among the runs that
+were signed and drives the retries, and therefore this file. It is trusted with nothing: nodes check every request
+themselves, and what comes out is verified before it is returned.
 
 A `Job` says what is asked and what a good answer is; `Fanout.run` does the rest:
 
-1. choose a set (`choice.py`) and post to all its members in parallel, with the attempt number;
+1. choose a run (`runs.py`, `choice.py`) and post it to all its signers in parallel;
 2. a node that is down, or whose answer is bad, ends the attempt at once: the rest would only wait for it;
 3. a node that refuses or is busy ends it after a short grace, in which the others may say the same;
-4. a node that says nothing for the attempt's patience is probed; a dead one is then known to be down;
-5. t good answers are combined; a combination that does not verify makes the whole set suspect.
+4. when it takes longer than such runs took lately (`patience.py`), one more run is made beside it, and the next only
+   when that one is overdue too; whoever says nothing is probed, and a dead one is then known to be down;
+5. t good answers are combined; a combination that does not verify makes the whole set suspect;
+6. who was silent or lied in one attempt, while another came to an end without him, is remembered for long.
 
 One request has at most `ATTEMPTS` attempts, because each spends the nodes' correlations. When too few candidates
 are left, the verdict says why: more than n - t refusals are a refusal, too few live nodes are unavailability.
@@ -22,29 +24,32 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from keyquorum.client.choice import NodeBook
-from keyquorum.client.errors import BadAnswer, KeyquorumError, Refused, Timeout, Unavailable
+from keyquorum.client.errors import BadAnswer, KeyquorumError, Timeout
+from keyquorum.client.learned import RUNS_USED_UP, Attempt, Learned
+from keyquorum.client.patience import Patience
 from keyquorum.client.results import Node
 from keyquorum.client.runs import Run, Runs
-from keyquorum.client.transport import NodeBusy, NodeDown, NodeError, NodeGarbage, NodeRefused, Transport
+from keyquorum.client.transport import NodeError, Transport
+
+__all__ = ["RUNS_USED_UP", "Committee", "Fanout", "Job"]
 
 ATTEMPTS = 8
 GRACE_SECONDS = 0.25
-HEDGE_SECONDS = 0.005
-PATIENCE_SECONDS = 3.0
-PROBE_SECONDS = 0.5
+HOPELESS_SECONDS = 0.005
+LONGEST_SECONDS = 3.0
+PROBE_SECONDS = 3.0
 LOOK_SECONDS = 2.0
 PROBE_PAUSES = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 BACKOFF_SECONDS = 0.05
-# Refusals that concern who asks, not the node: another node says the same.
-LIMITED_CODES = {"quota_exceeded", "too_many_failures"}
-RUNS_USED_UP = "runs_used_up"
+LONGER = 2
 CULPRIT_WEIGHT = 5.0
-HEARSAY_WEIGHT = 2.0
+# What one node says of another weighs less than that it failed itself; what several say alike weighs more.
+HEARSAY_WEIGHT = 0.5
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -80,119 +85,6 @@ class Job(ABC, Generic[A, T]):
         """Combine t checked answers and verify; raise `BadAnswer`, naming the party where it is known."""
 
 
-@dataclass
-class _Outcome(Generic[A]):
-    """What one attempt brought, by party."""
-
-    answers: dict[int, A] = field(default_factory=dict)
-    down: dict[int, NodeError] = field(default_factory=dict)
-    refused: dict[int, NodeError] = field(default_factory=dict)
-    busy: dict[int, NodeError] = field(default_factory=dict)
-    bad: dict[int, BadAnswer] = field(default_factory=dict)
-    silent: set[int] = field(default_factory=set)
-
-    def note(self, party: int, task: asyncio.Task[A]) -> None:
-        error = task.exception()
-        if error is None:
-            self.answers[party] = task.result()
-        elif isinstance(error, NodeDown):
-            self.down[party] = error
-        elif isinstance(error, NodeRefused):
-            self.refused[party] = error
-        elif isinstance(error, NodeBusy):
-            self.busy[party] = error
-        elif isinstance(error, NodeGarbage):
-            self.bad[party] = BadAnswer(f"node {party} {error.message}", party=party)
-        elif isinstance(error, BadAnswer):
-            self.bad[party] = error
-        else:
-            raise error
-
-    @property
-    def allowance(self) -> float | None:
-        """Return how long to wait for the rest now, None for as long as the attempt has."""
-        if self.down or self.bad:
-            return HEDGE_SECONDS
-        return GRACE_SECONDS if self.refused or self.busy else None
-
-
-@dataclass
-class _Request:
-    """What one request has learned so far."""
-
-    committee: Committee
-    failed: set[frozenset[int]] = field(default_factory=set)
-    down: dict[int, str] = field(default_factory=dict)
-    refused: dict[int, NodeError] = field(default_factory=dict)
-    busy: dict[int, NodeError] = field(default_factory=dict)
-    bad: dict[int, BadAnswer] = field(default_factory=dict)
-    sum_is_bad: BadAnswer | None = None
-    limited: dict[int, NodeError] = field(default_factory=dict)
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether so many nodes say that a quota is used up that asking further sets would only use up more."""
-        return len(self.limited) > len(self.committee.nodes) - self.committee.threshold
-
-    @property
-    def candidates(self) -> list[int]:
-        out = self.down.keys() | self.refused.keys() | self.bad.keys()
-        return [node.party for node in self.committee.nodes if node.party not in out]
-
-    @property
-    def causes(self) -> dict[int, str]:
-        causes = {party: str(error) for party, error in self.busy.items()}
-        causes |= {party: f"refused: {error.message}" for party, error in self.refused.items()}
-        causes |= {party: error.message for party, error in self.bad.items()}
-        return dict(sorted((causes | self.down).items()))
-
-    def used_up(self) -> Unavailable:
-        """Return the error when there are nodes left to ask, and no run left that the user signed."""
-        told = "; ".join(f"node {party}: {cause}" for party, cause in self.causes.items()) or "no set of nodes finished"
-        return Unavailable(
-            f"none of the runs that were signed came to an end ({told})",
-            needed=self.committee.threshold,
-            live=len(self.committee.nodes) - len(self.down),
-            causes=self.causes,
-            code=RUNS_USED_UP,
-            hint="sign the request again, with other signers",
-            parties=self.causes,
-        )
-
-    def verdict(self) -> KeyquorumError:
-        """Return the error that says best why there is no result."""
-        n, t = len(self.committee.nodes), self.committee.threshold
-        if len(self.refused) > n - t:
-            return _refusal(self.refused)
-        if self.is_limited:
-            return _refusal(self.limited)
-        live = n - len(self.down)
-        if live < t:
-            # Not all of them were asked: the others may answer or not.
-            told = f"at most {live} of {n} nodes answer, {t} are needed"
-            return Unavailable(told, needed=t, live=live, causes=self.causes)
-        if self.sum_is_bad is not None:
-            return self.sum_is_bad
-        if self.bad and not self.refused:
-            return next(iter(self.bad.values()))
-        told = "; ".join(f"node {party}: {cause}" for party, cause in self.causes.items()) or "no set of nodes finished"
-        return Unavailable(
-            f"no {t} of {n} nodes serve this request ({told})",
-            needed=t,
-            live=live,
-            causes=self.causes,
-            code="no_quorum",
-        )
-
-
-def _refusal(refused: Mapping[int, NodeError]) -> Refused:
-    """Return what most of the refusing nodes say, with the lowest party's words."""
-    code, _ = Counter(error.code for _, error in sorted(refused.items())).most_common(1)[0]
-    error = next(error for _, error in sorted(refused.items()) if error.code == code)
-    parties = tuple(sorted(party for party, each in refused.items() if each.code == code))
-    return Refused(error.message, code=code or None, hint=error.hint, status=error.status, parties=parties)
-
-
 class Fanout:
     """Runs jobs against the committee that `committee()` returns; remembers good and bad experience in `book`."""
 
@@ -202,21 +94,24 @@ class Fanout:
         transport: Transport,
         book: NodeBook | None = None,
         on_loss: Callable[[], None] = lambda: None,
-        patience: float = PATIENCE_SECONDS,
+        longest: float = LONGEST_SECONDS,
     ) -> None:
+        """`longest` is for how many seconds the first attempt is waited for at most; each later one twice as long."""
         self._committee = committee
         self._transport = transport
         self.book = book or NodeBook()
+        self.patience = Patience()
         self._on_loss = on_loss
-        self._patience = patience
+        self._longest = longest
         self._probes: dict[int, asyncio.Task[None]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Stop watching nodes that are down."""
-        probes, self._probes = list(self._probes.values()), {}
-        for probe in probes:
-            probe.cancel()
-        await asyncio.gather(*probes, return_exceptions=True)
+        tasks, self._probes = [*self._probes.values(), *self._looking], {}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
         """Ask every node whether it is ready; who is not is left out until it is, before it fails anybody."""
@@ -229,55 +124,29 @@ class Fanout:
         """Note which nodes said that they are ready, and which did not."""
         for party, live in ready.items():
             if not live:
-                self._watch(party)
+                self.watch(party)
 
     async def run(self, job: Job[A, T], seconds: float, failed: set[frozenset[int]] | None = None) -> T:
         """Return the job's result within `seconds`, or raise a `KeyquorumError`.
 
         `failed` collects the sets that did not work, for a caller that asks the same again in a new request.
         """
-        request = _Request(self._committee(), failed if failed is not None else set())
+        learned = Learned(self._committee(), failed if failed is not None else set())
         try:
             async with asyncio.timeout(seconds):
-                return await self._attempts(job, request)
+                return await _Race(self, job, learned).result()
         except TimeoutError:
-            told = "; ".join(f"node {party}: {cause}" for party, cause in request.causes.items())
-            raise Timeout(f"no answer within {seconds:.1f} s" + (f" ({told})" if told else "")) from None
+            raise Timeout(
+                f"no answer within {seconds:.1f} s" + (f" ({learned.told})" if learned.told else "")
+            ) from None
 
-    async def _attempts(self, job: Job[A, T], request: _Request) -> T:
-        for attempt in range(ATTEMPTS):
-            t = request.committee.threshold
-            candidates = request.candidates
-            if len(candidates) < t:
-                break
-            run = job.runs.next(self.book, candidates, t, request.failed, {})
-            if run is None:
-                raise request.used_up()
-            signers = run.signers
-            outcome = await self._attempt(job, request.committee, run, attempt)
-            if len(outcome.answers) == t:
-                try:
-                    result = job.finish(outcome.answers)
-                except BadAnswer as error:
-                    self._blame(request, signers, error)
-                    continue
-                self.book.good(signers)
-                return result
-            await self._learn(request, signers, outcome)
-            if request.is_limited:
-                break
-            if outcome.busy:
-                await asyncio.sleep(BACKOFF_SECONDS * 2**attempt)
-        raise request.verdict()
-
-    async def _attempt(self, job: Job[A, T], committee: Committee, run: Run, attempt: int) -> _Outcome[A]:
+    async def ask(self, job: Job[A, T], committee: Committee, run: Run, attempt: Attempt[A], number: int) -> None:
         """Ask all signers of `run`; return when all answered, or when it is clear that it will not work."""
         loop = asyncio.get_running_loop()
         urls = committee.urls
         tasks = {asyncio.create_task(self._ask(job, party, urls[party], run.body)): party for party in run.signers}
         pending = set(tasks)
-        outcome: _Outcome[A] = _Outcome()
-        deadline = loop.time() + self._patience * 2**attempt
+        deadline = loop.time() + self._longest * 2**number
         try:
             while pending:
                 done, pending = await asyncio.wait(
@@ -286,61 +155,40 @@ class Fanout:
                 if not done:
                     break
                 for task in done:
-                    outcome.note(tasks[task], task)
-                if (allowance := outcome.allowance) is not None:
-                    deadline = min(deadline, loop.time() + allowance)
+                    attempt.note(tasks[task], task)
+                if attempt.failing:
+                    deadline = min(deadline, loop.time() + self._grace(job, attempt))
         finally:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
-        outcome.silent = {tasks[task] for task in pending}
-        return outcome
+
+    def _grace(self, job: Job[A, T], attempt: Attempt[A]) -> float:
+        """Return for how many seconds the rest of an attempt that fails is waited for."""
+        certain = attempt.down or attempt.bad
+        return HOPELESS_SECONDS if certain else min(GRACE_SECONDS, self.patience.of(job.path))
 
     async def _ask(self, job: Job[A, T], party: int, url: str, body: bytes) -> A:
         answer = await self._transport.post(url + job.path, body, job.shape)
         job.check(party, answer)
         return answer
 
-    async def _learn(self, request: _Request, signers: Sequence[int], outcome: _Outcome[A]) -> None:
-        """Write what a failed attempt taught into the request and the book."""
-        request.failed.add(frozenset(signers))
-        request.refused |= outcome.refused
-        request.bad |= outcome.bad
-        request.busy = outcome.busy
-        limited = {party: error for party, error in outcome.busy.items() if error.code in LIMITED_CODES}
-        request.limited |= limited
-        for party, error in outcome.down.items():
-            request.down[party] = error.message
-        if outcome.silent and not outcome.down and not outcome.bad and not outcome.refused:
-            for party in await self._unresponsive(request.committee, outcome.silent):
-                request.down[party] = "does not respond"
-        for party in request.down:
-            self._watch(party)
-        self.book.suspect(outcome.bad, CULPRIT_WEIGHT)
-        if not (outcome.down or outcome.bad or outcome.refused):
-            self.book.suspect(signers)
-        self.book.suspect((outcome.busy.keys() - limited.keys()) | outcome.silent)
-        # What nodes say of each other decides nothing, but it is the best hint whom to leave out next.
-        for error in outcome.busy.values():
-            self.book.suspect(set(error.parties) & set(signers), HEARSAY_WEIGHT)
+    # -- nodes that do not answer -------------------------------------------------------------------------------------
 
-    def _blame(self, request: _Request, signers: Sequence[int], error: BadAnswer) -> None:
-        """Note that t answers did not combine."""
-        request.failed.add(frozenset(signers))
-        if error.party is None:
-            request.sum_is_bad = error
-            self.book.suspect(signers)
-        else:
-            request.bad[error.party] = error
-            self.book.suspect([error.party], CULPRIT_WEIGHT)
+    def look_for(self, silent: set[int], learned: Learned) -> None:
+        """Look in the background which of the silent are frozen or cut off, not merely slow, and note it."""
+        task = asyncio.create_task(self._look_for(sorted(silent), learned))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
 
-    async def _unresponsive(self, committee: Committee, parties: set[int]) -> list[int]:
-        """Return those of `parties` whose health page does not answer: frozen or cut off, not merely slow."""
-        order, urls = sorted(parties), committee.urls
-        alive = await asyncio.gather(*(self._transport.alive(urls[p], seconds=PROBE_SECONDS) for p in order))
-        return [party for party, lives in zip(order, alive, strict=True) if not lives]
+    async def _look_for(self, silent: list[int], learned: Learned) -> None:
+        urls = learned.committee.urls
+        alive = await asyncio.gather(*(self._transport.alive(urls[p], seconds=PROBE_SECONDS) for p in silent))
+        for party in [party for party, lives in zip(silent, alive, strict=True) if not lives]:
+            learned.down[party] = "does not respond"
+            self.watch(party)
 
-    def _watch(self, party: int) -> None:
+    def watch(self, party: int) -> None:
         """Mark a node as down, and probe it in the background until it is ready again."""
         self.book.down(party)
         self._on_loss()
@@ -357,3 +205,136 @@ class Fanout:
                 if await self._transport.alive(url, "/readyz"):
                     break
         self.book.up(party)
+
+
+class _Race(Generic[A, T]):
+    """One request under way: attempts, at most one of them not overdue, until one of them gives a result."""
+
+    def __init__(self, fanout: Fanout, job: Job[A, T], learned: Learned) -> None:
+        self._fanout = fanout
+        self._job = job
+        self._learned = learned
+        self._running: dict[asyncio.Task[None], Attempt[A]] = {}
+        self._over: list[Attempt[A]] = []
+        self._begun = 0
+        self._exhausted = False
+        self._look_at = 0.0
+
+    async def result(self) -> T:
+        """Return the job's result, or raise why there is none."""
+        try:
+            while True:
+                if all(attempt.overdue for attempt in self._running.values()):
+                    self._begin()
+                if not self._running:
+                    raise self._error()
+                pause = max(0.0, self._look_at - self._now())
+                done, _ = await asyncio.wait(self._running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    self._late()
+                for task in done:
+                    attempt = self._running.pop(task)
+                    task.result()
+                    if (found := self._finished(attempt)) is not None:
+                        return found[0]
+                    self._lost(attempt)
+                    if attempt.busy and not self._running:
+                        await asyncio.sleep(BACKOFF_SECONDS * 2 ** (self._begun - 1))
+        finally:
+            await _cancel(self._running)
+
+    def _begin(self) -> None:
+        """Begin the next attempt, if there is one."""
+        if self._begun == ATTEMPTS:
+            self._exhausted = True
+        if self._exhausted or self._learned.is_hopeless:
+            return
+        learned, job = self._learned, self._job
+        failed = learned.failed | {frozenset(attempt.signers) for attempt in self._running.values()}
+        doubts: Counter[int] = Counter()
+        for known in (*self._over, *self._running.values()):
+            doubts.update(known.doubts)
+        run = job.runs.next(self._fanout.book, learned.candidates, learned.committee.threshold, failed, doubts)
+        if run is None:
+            self._exhausted = True
+            return
+        attempt: Attempt[A] = Attempt(run.signers, self._now())
+        asking = self._fanout.ask(job, learned.committee, run, attempt, self._begun)
+        self._running[asyncio.create_task(asking)] = attempt
+        self._begun += 1
+        self._wait_on()
+
+    def _wait_on(self) -> None:
+        self._look_at = self._now() + self._fanout.patience.of(self._job.path) * 2 ** min(LONGER, self._begun - 1)
+
+    def _late(self) -> None:
+        """Nothing came in time: others are asked as well, where somebody is known for it or the budget has a run."""
+        fanout = self._fanout
+        self._wait_on()
+        silent = set[int]().union(*(attempt.silent for attempt in self._running.values()))
+        known = any(map(fanout.book.has_fault, silent))
+        if self._exhausted or self._learned.is_hopeless or not (known or fanout.patience.spend()):
+            return
+        fanout.look_for(silent, self._learned)
+        for attempt in self._running.values():
+            attempt.overdue = True
+
+    def _finished(self, attempt: Attempt[A]) -> tuple[T] | None:
+        """Return the result if the attempt has one, and remember who did well and who did not."""
+        if len(attempt.answers) < self._learned.committee.threshold:
+            return None
+        try:
+            result = self._job.finish(attempt.answers)
+        except BadAnswer as error:
+            if error.party is None:
+                attempt.sum_is_bad, self._learned.sum_is_bad = True, error
+            else:
+                attempt.bad[error.party] = error
+            return None
+        book = self._fanout.book
+        book.good(attempt.signers)
+        now = self._now()
+        seconds = now - attempt.began
+        self._fanout.patience.took(self._job.path, seconds)
+        for other in (*self._over, *self._running.values()):
+            book.fault(other.faulty(attempt.signers, seconds, now))
+            # Words may be true for this one request, and who is late now may be in time the next time.
+            late = other.silent if other.overdue else set()
+            book.suspect((other.refused.keys() | other.limited.keys() | late) - set(attempt.signers))
+        return (result,)
+
+    def _lost(self, attempt: Attempt[A]) -> None:
+        """Write what an attempt without a result taught into what the request learned, and into the book."""
+        self._over.append(attempt)
+        self._learned.add(attempt)
+        fanout, book = self._fanout, self._fanout.book
+        # Who was cut short because of somebody else was not silent.
+        silent = set[int]() if attempt.down or attempt.bad else attempt.silent
+        for party in attempt.down:
+            fanout.watch(party)
+        if silent and not attempt.overdue and not attempt.refused:
+            fanout.look_for(silent, self._learned)
+        book.suspect(attempt.bad, CULPRIT_WEIGHT)
+        if not (attempt.down or attempt.bad or attempt.refused):
+            book.suspect(attempt.signers)
+        book.suspect((attempt.busy.keys() - attempt.limited.keys()) | silent)
+        # What nodes say of each other decides nothing; said by several it is the best hint whom to leave out next.
+        accused = Counter(party for error in attempt.busy.values() for party in set(error.parties))
+        for party in accused.keys() & set(attempt.signers):
+            book.suspect([party], HEARSAY_WEIGHT * accused[party] ** 2)
+
+    def _error(self) -> KeyquorumError:
+        learned = self._learned
+        if learned.is_hopeless or not self._job.runs.ahead:
+            return learned.verdict()
+        return learned.used_up(set[int]().union(*(attempt.silent for attempt in self._over if not attempt.failing)))
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _cancel(tasks: Mapping[asyncio.Task[None], Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -45,9 +45,13 @@ class Run:
 
 
 class Runs(ABC):
-    """Where the runs of one request come from; `request_id` orders nodes that are equally good."""
+    """Where the runs of one request come from; `request_id` orders nodes that are equally good.
+
+    `ahead`: they were signed ahead by somebody else, who must sign again when none is left.
+    """
 
     request_id: str
+    ahead = False
 
     @abstractmethod
     def next(
@@ -80,6 +84,8 @@ class FreshRuns(Runs):
 
 class SignedRuns(Runs):
     """Runs that somebody else has signed; each is made once."""
+
+    ahead = True
 
     def __init__(self, request_id: str, body: Mapping[str, Any], runs: Sequence[Signers]) -> None:
         """`body` is what a node is sent, without `run`."""
