@@ -88,7 +88,7 @@ async def test_failed_logins_of_one_address_are_limited(
     server = Server(msgspec.structs.replace(config, failed_logins=3))
     asked = 0
 
-    async def refuse(body: bytes) -> dict[str, Any]:
+    async def refuse(body: bytes, client: str) -> dict[str, Any]:
         nonlocal asked
         asked += 1
         raise AuthError("bad_signature", "no", "sign it") if body else AuthError("bad_json", "no", "what?", 400)
@@ -111,7 +111,7 @@ async def test_failed_logins_of_one_address_are_limited(
 async def test_behind_a_trusted_proxy_everybody_is_counted_alone(
     config: GatewayConfig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def refuse(body: bytes) -> dict[str, Any]:
+    async def refuse(body: bytes, client: str) -> dict[str, Any]:
         raise AuthError("bad_signature", "no", "sign it")
 
     async def ask(server: Server, client: str) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from eth_account import Account
 
 from fake_network import FakeNetwork
 from keyquorum.auth.commitment import Commitment, Receipt, check_receipts
@@ -314,6 +315,20 @@ async def test_commitments_are_counted_for_each_client_before_a_node_is_asked(
         answers = [await post(http, server.url + "/v1/commitments", body) for body in bodies]
     assert [status for status, _ in answers] == [200, 200, 429]
     assert answers[2][1]["error"]["code"] == "too_many_commitments"
+
+
+async def test_logins_are_counted_for_each_client_whatever_becomes_of_them(
+    config: GatewayConfig, network: FakeNetwork
+) -> None:
+    async with Server(msgspec.structs.replace(config, logins_per_client=2)) as server:
+        where = Network(network.id, network.chain.url, server.url)
+        async with AsyncClient(where, account=Account.create(), through_gateway=True) as client:
+            await client.login()
+            await client.login()
+            network.reset()
+            with pytest.raises(Unavailable) as refused:
+                await client.login()
+            assert (refused.value.code, network.attempts) == ("too_many_logins", [])
 
 
 async def test_what_a_delegate_may_do_goes_through_the_gateway_with_its_links(person: AsyncClient, key: Key) -> None:

@@ -282,6 +282,7 @@ class LocalNetwork:
             **(DEVELOPMENT_MINTS if self._external_rpc is None else {}),
             calls_per_key=MINTS_PER_HOUR,
             commitments_per_client=MINTS_PER_HOUR,
+            logins_per_client=MINTS_PER_HOUR,
             failed_logins=MINTS_PER_HOUR,
             first_block=deployment.block,
             login=self._login.for_gateway(self._ports.gateway),

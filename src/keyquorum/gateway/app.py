@@ -75,7 +75,7 @@ def make_app(gateway: Gateway, metrics: Metrics, config: GatewayConfig) -> web.A
 
 
 def _posts(gateway: Gateway, failed_logins: int) -> list[Route]:
-    login = counting_failures(_posting(gateway.open_session), failed_logins)
+    login = counting_failures(_posting_for(gateway.open_session), failed_logins)
     return [
         Route("POST", "/v1/sign", _posting(gateway.sign), max_body=MAX_BODY),
         Route("POST", "/v1/sessions", login, max_body=LOGIN_BODY),

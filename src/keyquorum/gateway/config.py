@@ -41,6 +41,7 @@ pool_reserve = {pool_reserve}          # keys of the pool that are left to login
 mints_per_owner = {mints_per_owner}    # an hour, for each address or login that receives keys
 mints_per_client = {mints_per_client}  # an hour, for each network address that asks, by logins
 mints_per_method = {mints_per_method}  # an hour, for all logins of one type together
+logins_per_client = {logins_per_client}    # an hour, whatever becomes of them, for each network address
 commitments_per_client = {commitments_per_client}  # Discord logins an hour, for each network address
 calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
 requests_per_second = {requests_per_second}  # of one network address; five times that of all together
@@ -108,6 +109,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mints_per_owner: Positive = 20
     mints_per_client: Positive = 100
     mints_per_method: Positive = 3_600
+    logins_per_client: Positive = 1200
     commitments_per_client: Positive = 60
     calls_per_key: Positive = 60
     requests_per_second: Positive = 200

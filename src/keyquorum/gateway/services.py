@@ -88,6 +88,8 @@ class Gateway(Connection):
             Quota("too_many_calls", "requests", CALLS_PER_CLIENT * calls),
             Quota("too_many_calls", "changes of permissions", calls),
         )
+        # Whatever becomes of them: a contract wallet that says yes has cost the nodes as much as one that says no.
+        self._logins = Quota("too_many_logins", "logins", config.logins_per_client)
         self._commitments = Quota("too_many_commitments", "logins with such tokens", config.commitments_per_client)
         self._revocations = Quota("too_many_calls", "revocations", CALLS_PER_CLIENT * calls, calls)
 
@@ -131,14 +133,15 @@ class Gateway(Connection):
         )
         return (await self._fanout.run(job, self._timeout)).to_json()
 
-    async def open_session(self, body: bytes) -> dict[str, Any]:
-        """Answer `POST /v1/sessions`; with a certificate of the same session key, a second method joins it."""
+    async def open_session(self, body: bytes, client: str) -> dict[str, Any]:
+        """Answer `POST /v1/sessions` for `client`; with a certificate of the same session key, a method joins it."""
         asked = fields(loads(body, MAX_BODY), {"request": str})
         now, network_key = int(time.time()), await self._network_key()
         login = login_request.verify(asked["request"], self.facts.id, now)
         statement = login.statement
         # Whether the block is recent is left to the nodes: each knows the chain.
         statement.check(self.facts.id, now, lambda _: True)
+        self._logins.take(client)
         old = None
         if login.certificate is not None:
             old = certificates.verify(login.certificate, self.facts.id, network_key, now)

@@ -119,7 +119,7 @@ class QuotasSection(_Section, frozen=True):
     identity: Rate = 50.0
     address: Rate = 200.0
     node: Rate = 1000.0
-    logins: Rate = 20.0
+    logins: Rate = 10.0
     logins_in_all: Rate = 200.0
     burst_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
     reserve: Annotated[float, msgspec.Meta(ge=0.2, le=0.9)] = 0.2
@@ -389,7 +389,7 @@ key = {per_key}
 identity = {per_identity}               # one account, passkey, address...
 address = 200.0               # one network address
 node = 1000.0                 # everybody together
-logins = 20.0                 # logins begun, whatever becomes of them, of one network address
+logins = 10.0                 # logins begun, whatever becomes of them, of one network address
 logins_in_all = 200.0         # of everybody together
 burst_seconds = 30.0          # how many seconds' worth may be saved up
 reserve = 0.2                 # of correlations and places for runs: kept for those who ask for little
