@@ -27,13 +27,14 @@ import msgspec
 import numpy as np
 
 INT64 = 2**63
-# Commas, colons, brackets and strings.
+# Commas, colons, brackets (both of each pair) and strings.
 MAX_PARTS = 25_000
 # What is longer, in parts or bytes, is refused with fewer words.
 EXPLAINED, EXPLAINED_BYTES = 2_000, 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_MARK = bytes(sorted(set(range(256)) - set(b',:[{}]"')))
 _NO_BRACKET = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _PUNCTUATION = b"+-.eE"
 _TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
@@ -75,9 +76,9 @@ def loads(
         raise BadJson("byte_order_mark", "JSON starts without a byte order mark", 0)
     plain = _without_escapes(data)
     shape = _shape(plain)
-    parts = _count_parts(shape)
-    if shape.count(b"[") + shape.count(b"{") > max_depth:
-        _refuse_deep(shape, max_depth)
+    marks = _marks(shape)
+    if marks.count(b"[") + marks.count(b"{") > max_depth:
+        _refuse_deep(marks, max_depth)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -88,7 +89,7 @@ def loads(
         value = _FAST[allow_floats].decode(data)
         _refuse_repeated(value, plain)
     except (_BadToken, msgspec.DecodeError, BadJson) as error:
-        if parts <= EXPLAINED and len(data) <= EXPLAINED_BYTES:
+        if len(marks) <= EXPLAINED and len(data) <= EXPLAINED_BYTES:
             read_slowly(data, text, *bounds)
         raise _in_short(error) from None
     return value
@@ -138,11 +139,12 @@ def _shape(plain: bytes) -> bytes:
     return b'"'.join(plain.split(b'"')[::2])
 
 
-def _count_parts(shape: bytes) -> int:
-    count = sum(map(shape.count, (b",", b":", b"[", b"{", b'"')))
-    if count > MAX_PARTS:
+def _marks(shape: bytes) -> bytes:
+    """Return what stands for parts in the shape, in order; raise `BadJson` when there are too many."""
+    marks = shape.translate(None, _NO_MARK)
+    if len(marks) > MAX_PARTS:
         _refuse_parts()
-    return count
+    return marks
 
 
 def _refuse_parts() -> NoReturn:
@@ -214,9 +216,9 @@ def _position(data: bytes, token: str) -> int | None:
     return None
 
 
-def _refuse_deep(shape: bytes, max_depth: int) -> None:
+def _refuse_deep(marks: bytes, max_depth: int) -> None:
     """Raise `BadJson` unless at most `max_depth` arrays and objects are around any value; linear."""
-    brackets = np.frombuffer(shape.translate(_TO_SQUARE, _NO_BRACKET), np.uint8)
+    brackets = np.frombuffer(marks.translate(_TO_SQUARE, _NO_BRACKET), np.uint8)
     depths = np.cumsum(np.where(brackets == ord("["), 1, -1), dtype=np.int32)
     if depths.max() > max_depth:
         raise BadJson("too_deep", f"at most {max_depth} arrays and objects may be nested")
