@@ -46,7 +46,7 @@ class World:
         self.store, self.keys = store, Keys(store)
         self.node = made()
         self.node.store, self.node.keys = store, self.keys
-        shop: Any = SimpleNamespace(is_up=lambda j: True)
+        shop: Any = SimpleNamespace(is_up=lambda j: True, membership=None)
         shop.active = shop.dropped = 0
         self.shop = Workshop(1, View(), self.keys, shop, shop, lambda *_: True, shop, shop)  # type: ignore[arg-type]
         self.shop.view = View()  # type: ignore[assignment]

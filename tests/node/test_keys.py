@@ -107,6 +107,16 @@ async def test_what_was_confirmed_and_what_for_survives_a_restart(keys: Keys, st
     assert again.waiting_batch(BATCH, "pool") == []
 
 
+async def test_a_batch_of_another_epoch_does_not_wait_in_this_one(keys: Keys) -> None:
+    """Its shares belong to parties of another numbering: a network key of them must not be voted for."""
+    for epoch, share in ((1, SHARES[0]), (2, SHARES[1])):
+        await keys.put_pending(bytes([epoch]) * 32, epoch, [share])
+        await keys.confirm(bytes([epoch]) * 32, "network")
+    assert list(keys.waiting("network", 9)) == [b"\1" * 32, b"\2" * 32]
+    assert keys.waiting("network", 9, 2) == {b"\2" * 32: [SHARES[1].public_key.to_bytes()]}
+    assert keys.waiting("network", 9, 3) == {}
+
+
 async def test_confirmed_batches_come_oldest_first(keys: Keys) -> None:
     for number, share in enumerate(SHARES):
         batch_id = bytes([9 - number]) * 32

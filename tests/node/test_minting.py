@@ -68,7 +68,7 @@ class Keys:
     def pending_count(self) -> int:
         return len(self.pending)
 
-    def waiting(self, purpose: str, most: int) -> dict[bytes, list[bytes]]:
+    def waiting(self, purpose: str, most: int, epoch: int | None = None) -> dict[bytes, list[bytes]]:
         return {batch_id: keys for batch_id, keys in self.pending.items() if self.purposes.get(batch_id) == purpose}
 
     def waiting_batch(self, batch_id: bytes, purpose: str) -> list[bytes]:

@@ -62,6 +62,10 @@ from keyquorum.serving.shell import Limits as ShellLimits
 log = structlog.get_logger("keyquorum.node")
 
 
+class EpochOver(RuntimeError):
+    """The owner of the registry has started over (spec/contracts.md section 1): who is who has changed."""
+
+
 class Node:
     """One node process; `start`, then `wait`, then `stop`."""
 
@@ -74,6 +78,7 @@ class Node:
         self._view = ChainView([Rpc(url) for url in chain.rpc], chain.router, chain.finality, chain.agree)
         self._stopping: list[Callable[[], Awaitable[None]]] = []
         self._membership: Membership | None = None
+        self._epoch_is_over = False
         self._making: asyncio.Task[None] | None = None
         self.clocks = Clocks()
         self.api_port = 0
@@ -238,6 +243,8 @@ class Node:
             for peer in self._mesh.up if self.clocks.due() else ():
                 self._tell_time(peer)
             await rounds.attempt(self._look())
+            if self._epoch_is_over:
+                raise EpochOver("the registry has started another epoch: this node has to start in it")
             if self._making is None or self._making.done():
                 # Beside it: a ceremony that waits for a silent party must not make the view of the chain old.
                 self._making = asyncio.create_task(rounds.attempt(self._minting.tick()))
@@ -253,7 +260,12 @@ class Node:
         self.identity_secret.tick(await self._view.network_key())
 
     def _take_membership(self, membership: Membership) -> None:
-        if self.me not in membership.members or not membership.epoch:
+        if not membership.epoch:
+            raise ValueError("the registry is not active any more")
+        if self._membership is not None and membership.epoch != self._membership.epoch:
+            self._epoch_is_over = True  # others may have this node's number now
+            return
+        if self.me not in membership.members:
             raise ValueError("this node is not in the registry any more")
         if membership != self._membership:
             self._membership = self.signing.membership = self.status.membership = membership

@@ -61,10 +61,14 @@ class Keys:
         """Return how many batches turned pending after `moment` (Unix seconds) and still are, counting to `most`."""
         return self._store.tally.since(moment, most)
 
-    def waiting(self, purpose: str, most: int) -> dict[bytes, list[bytes]]:
-        """Return the confirmed batches for `purpose` among the `most` newest pending ones, the oldest first."""
+    def waiting(self, purpose: str, most: int, epoch: int | None = None) -> dict[bytes, list[bytes]]:
+        """Return the confirmed batches for `purpose` among the `most` newest pending ones, the oldest first.
+
+        With `epoch` only those that were made in it: other parties hold the shares of another.
+        """
         newest = self._store.tally.newest(most)[::-1]
-        return {batch_id: self._pending_keys(batch_id) for batch_id in newest if self.purpose(batch_id) == purpose}
+        found = {one: self._pending_keys(one, epoch) for one in newest if self.purpose(one) == purpose}
+        return {batch_id: keys for batch_id, keys in found.items() if keys}
 
     def waiting_batch(self, batch_id: bytes, purpose: str) -> list[bytes]:
         """Return the public keys of one batch, if it is confirmed for `purpose` and pending; else nothing."""
@@ -98,8 +102,9 @@ class Keys:
         """Return what a confirmed batch is for, "" for one that was not confirmed here."""
         return (self._store.marker(f"confirmed/{batch_id.hex()}") or b"").decode()
 
-    def _pending_keys(self, batch_id: bytes) -> list[bytes]:
-        return [share.public_key for share in self._store.batch(batch_id) if share.state == "pending"]
+    def _pending_keys(self, batch_id: bytes, epoch: int | None = None) -> list[bytes]:
+        pending = [share for share in self._store.batch(batch_id) if share.state == "pending"]
+        return [share.public_key for share in pending if epoch in (None, share.epoch)]
 
 
 def _to_stored(share: KeyShare, epoch: int) -> StoredShare:

@@ -87,8 +87,9 @@ class Workshop:
         return bool(await self.view.read("PubkeyRouter", "isRegistered", key, newest=newest))
 
     def unregistered(self, purpose: str) -> dict[bytes, list[bytes]]:
-        """Return the newest confirmed batches for `purpose` that are still pending, the oldest first."""
-        return self.keys.waiting(purpose, LOOK_AT)
+        """Return the newest batches for `purpose` that this epoch confirmed and that are pending, the oldest first."""
+        membership = self.signing.membership
+        return self.keys.waiting(purpose, LOOK_AT, membership.epoch if membership else None)
 
     async def activate_registered(self, network_key: Point | None) -> None:
         """Turn active what the chain shows as registered, and count what is registered and not here.
