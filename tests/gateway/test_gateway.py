@@ -166,9 +166,32 @@ async def test_one_asking_address_gets_only_so_many_keys_an_hour(
 async def test_the_queue_of_mints_is_bounded(
     server: Server, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "QUEUE_LIMIT", 0)
-    async with http.post(server.url + "/v1/keys", json=REQUEST) as response:
-        assert (response.status, (await response.json())["error"]["code"]) == (429, "busy")
+    for limit in ("QUEUE_LIMIT", "QUEUE_LIMIT_PER_CLIENT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(relay, limit, 0)
+            async with http.post(server.url + "/v1/keys", json=REQUEST) as response:
+                assert (response.status, (await response.json())["error"]["code"]) == (429, "busy")
+
+
+async def test_one_address_does_not_take_the_places_of_others(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mints wait for the chain, and no more of it are let in; somebody else's is let in meanwhile."""
+    chain, asked = asyncio.Event(), server.gateway
+    send = Sender.send
+
+    async def slow(self: Sender, *arguments: Any, **others: Any) -> Any:
+        await chain.wait()
+        return await send(self, *arguments, **others)
+
+    monkeypatch.setattr(Sender, "send", slow)
+    monkeypatch.setattr(relay, "QUEUE_LIMIT_PER_CLIENT", 2)
+    first = [asyncio.create_task(asked.mint(json.dumps(mint_body()).encode(), "greedy")) for _ in range(3)]
+    done, _ = await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    assert [str(task.exception()) for task in done] == ["too much at a time"]
+    other = asyncio.create_task(asked.mint(json.dumps(mint_body()).encode(), "somebody"))
+    chain.set()
+    assert (await other)["transaction"]
+    assert sum(isinstance(one, dict) for one in await asyncio.gather(*first, return_exceptions=True)) == 2
+    assert not asked._relay._places
 
 
 async def test_a_pool_without_a_key_beyond_the_reserve_is_waited_for_and_then_unavailable(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 from keyquorum.chain.contracts import decode_error
 from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits, TooDear
@@ -24,7 +25,8 @@ from keyquorum.client.results import Minted
 from keyquorum.gateway.quotas import Quota, busy, no_relay, unaffordable
 from keyquorum.gateway.signups import not_mined, pool_empty
 
-QUEUE_LIMIT = 16
+QUEUE_LIMIT = 64
+QUEUE_LIMIT_PER_CLIENT = 16
 POOL_SECONDS = 15.0
 POOL_PAUSE = 0.25
 
@@ -49,6 +51,7 @@ class Relay:
         self._reserve = reserve
         self._limits = limits
         self._asked: dict[MintRequest, asyncio.Task[Minted]] = {}
+        self._places: Counter[str] = Counter()
         self._under_way = 0
 
     async def close(self) -> None:
@@ -64,15 +67,18 @@ class Relay:
             raise no_relay("keys without a login")
         task = self._asked.get(asked)
         if task is None:
-            if len(self._asked) >= QUEUE_LIMIT:
+            if len(self._asked) >= QUEUE_LIMIT or self._places[client] >= QUEUE_LIMIT_PER_CLIENT:
                 raise busy()
+            self._places[client] += 1
             task = self._asked[asked] = asyncio.create_task(self._mint(self._sender, asked, client))
-            task.add_done_callback(lambda done: self._forget(asked, done))
+            task.add_done_callback(lambda done: self._forget(asked, client, done))
         # Whoever asked first may hang up: the key is made all the same.
         return await asyncio.shield(task), self._sender.address
 
-    def _forget(self, asked: MintRequest, task: asyncio.Task[Minted]) -> None:
+    def _forget(self, asked: MintRequest, client: str, task: asyncio.Task[Minted]) -> None:
         self._asked.pop(asked, None)
+        self._places[client] -= 1
+        self._places += Counter()  # forgets who has none
         if not task.cancelled():
             task.exception()
 
