@@ -61,6 +61,7 @@ async def test_what_cannot_be_confirmed_is_done_and_says_so(
     network.set("behind", 1, 2, 3)
     done = await client.permissions.remove(key, 1, FRIEND)
     assert (done.seen_by, done.settled) == ((4,), False)
+    assert done.to_json() == {"transaction": str(done), "settled": False}
     assert not await client.permissions.list(key)
 
 
@@ -74,7 +75,8 @@ async def test_nodes_that_are_away_hold_up_nobody(client: AsyncClient, network: 
 async def test_what_only_gives_asks_no_node(client: AsyncClient, network: FakeNetwork, key: Key) -> None:
     network.reset()
     done = await client.permissions.add(key, 1, FRIEND, [1])
-    assert (done.seen_by, done.settled) == ((), False)
+    assert (done.seen_by, done.settled) == ((), None)
+    assert done.to_json() == {"transaction": str(done)}
     assert not any(node.asked_for_blocks for node in network.nodes.values())
 
 

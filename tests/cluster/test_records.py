@@ -160,6 +160,7 @@ async def test_all_nodes_name_people_alike_and_a_node_that_starts_again_finds_th
     assert {concealed(node)} == names
     status = await node.network()
     assert status["identity_secret"] is True
+    assert 0 < status["block"] <= (await node._view.refresh()).newest
 
 
 async def test_a_node_that_sends_a_wrong_part_keeps_nobody_from_the_secret(

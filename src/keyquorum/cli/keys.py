@@ -161,8 +161,8 @@ def transfer(
             found = await _shown(client, key)
             Person().agree(f"Give the key {found.address}, with all that it holds, to {owner}", yes)
             with out.working("sending the transaction"):
-                transaction = await client.transfer(found, owner)
-            return {"token_id": token_hex(found.token_id), "owner": owner, "transaction": transaction}
+                change = await client.transfer(found, owner)
+            return {"token_id": token_hex(found.token_id), "owner": owner} | change.to_json()
 
         out.result(run(directory, account_file, timeout, work), title="transferred")
 

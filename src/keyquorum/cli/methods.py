@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
     from keyquorum.client.permissions import PermittedMethod
     from keyquorum.client.results import Key
+    from keyquorum.client.seen import Change
 
 MANAGE = 6
 CODE_TYPE = 2
@@ -232,10 +233,10 @@ def _can_manage(methods: Sequence[PermittedMethod]) -> bool:
     return alone or sum(MANAGE in one.together for one in methods) > 1
 
 
-def _changed(token: int, transaction: str | None) -> dict[str, Any]:
+def _changed(token: int, change: Change | None) -> dict[str, Any]:
     from keyquorum.client.results import token_hex
 
-    return {"token_id": token_hex(token), "transaction": transaction}
+    return {"token_id": token_hex(token)} | (change.to_json() if change is not None else {"transaction": None})
 
 
 async def _proven_now(terminal: Terminal, name: str, who: str | None) -> Identity:

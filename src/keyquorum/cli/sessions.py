@@ -18,6 +18,7 @@ from keyquorum.cli.words import identity_of, scopes_of, session_of
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient
+    from keyquorum.client.seen import Change
     from keyquorum.client.session_list import SessionInfo
 
 app = typer.Typer(help="List, inspect and end sessions.", no_args_is_help=True)
@@ -74,7 +75,7 @@ def revoke(
         if sum((name is not None, everything, key is not None)) != 1:
             raise ValueError("say which sessions to end: an ID, --all, or --key TOKEN_ID")
 
-        async def work(client: AsyncClient) -> list[str]:
+        async def work(client: AsyncClient) -> list[Change]:
             if name is not None:
                 return [await client.sessions.revoke(name)]
             if key is not None:
@@ -83,7 +84,8 @@ def revoke(
 
         with out.working("ending sessions"):
             done = run_with_session(directory, account_file, timeout, work)
-        out.result({"revoked": name or key or "all", "transactions": done}, title="ended")
+        late = {"settled": False} if any(one.settled is False for one in done) else {}
+        out.result({"revoked": name or key or "all", "transactions": [*map(str, done)]} | late, title="ended")
 
 
 async def _find(client: AsyncClient, name: str | None) -> dict[str, Any]:

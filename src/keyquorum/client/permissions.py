@@ -160,7 +160,7 @@ class Permissions:
         """Withdraw an announced change."""
         return await self._taking(key, "cancelPendingChange", change_id)
 
-    async def renounce(self, key: KeyLike) -> str:
+    async def renounce(self, key: KeyLike) -> Change:
         """Allow the last login of a key that owns itself to be removed, after the key's delay.
 
         Without this such a removal is refused; with it the key, and all it holds, is lost for ever.

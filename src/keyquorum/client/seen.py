@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import msgspec
 
@@ -31,11 +32,15 @@ class Change(str):
     """The hash of the transaction of a change, as text, and how far it has spread.
 
     `seen_by` are the parties of the nodes that know its block; `settled` says that fewer than t do not, so what was
-    taken away cannot be used any more. Nobody waits for what only gives: there it is seen by none.
+    taken away cannot be used any more. Nobody waits for what only gives: there `settled` is None.
     """
 
     seen_by: tuple[int, ...] = ()
-    settled = False
+    settled: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"transaction"}`, with `settled` false where nodes may still serve what was taken away."""
+        return {"transaction": str(self)} | ({"settled": False} if self.settled is False else {})
 
     def spread(self, seen_by: set[int], committee: Committee) -> Change:
         """Return this change, seen by these parties."""
