@@ -103,7 +103,7 @@ class NodeBook:
         """Return how suspect a node still is: for seconds, and after a fault for minutes. Both fade."""
         record = self._record(party)
         fade = max(0.0, 1.0 - (self.clock() - record.fault_at) / record.memory) if record.faults else 0.0
-        return self._doubt(record) + FAULT_WEIGHT * fade
+        return self._doubt(record) + FAULT_WEIGHT * record.faults * fade
 
     def _doubt(self, record: Record) -> float:
         return record.suspicion * max(0.0, 1.0 - (self.clock() - record.suspected_at) / SUSPICION_SECONDS)
