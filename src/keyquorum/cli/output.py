@@ -170,8 +170,12 @@ def command(as_json: bool) -> Iterator[Output]:
     except (ValueError, OSError) as error:
         out.fail(_as_error(error), USAGE)
     except Exception as error:
+        from keyquorum.chain.fees import TooDear
         from keyquorum.client.errors import KeyquorumError
+        from keyquorum.client.network import too_expensive
 
+        if isinstance(error, TooDear):
+            error = too_expensive(error, "nothing was sent; wait for lower fees, or look at the chain endpoint")
         if not isinstance(error, KeyquorumError):
             raise
         out.fail(error.to_json(), exit_code(error))
