@@ -130,7 +130,7 @@ def stamp(seconds: int) -> str:
 def test_any_language_can_log_in_mint_and_sign_by_one_call_each(network: LocalNetwork) -> None:
     hand = Hand(network.gateway_url)
     minted = call(network.gateway_url + "/v1/keys", {"owner": hand.wallet.address, "request": secrets.token_hex(16)})
-    assert set(minted) == {"token_id", "public_key", "address", "transaction"}
+    assert set(minted) == {"token_id", "public_key", "address", "relay", "transaction"}
     certificate = hand.login()
     check_certificate(certificate, call(network.gateway_url + "/v1/network")["network_key"], hand)
 

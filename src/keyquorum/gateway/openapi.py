@@ -66,8 +66,9 @@ def _forms() -> dict[str, dict[str, Any]]:
 def _posts(form: dict[str, dict[str, Any]]) -> dict[str, Any]:
     signature = _object({"r": HEX, "s": HEX, "v": NUMBER, "compact": HEX})
     signed = {"signature": signature, "summary": TEXT, "digest": HEX, "public_key": HEX}
-    key = {"token_id": HEX, "public_key": HEX, "address": HEX, "transaction": {"type": ["string", "null"]}}
-    login_key = _object(key | {"relay": HEX, "minted": {"type": "boolean"}})
+    paid = {"relay": HEX, "transaction": {"type": ["string", "null"]}}
+    key = {"token_id": HEX, "public_key": HEX, "address": HEX} | paid
+    login_key = _object(key | {"minted": {"type": "boolean"}})
     revoked = {"what": HEX, "before": TEXT, "signature": HEX, "transaction": HEX}
     receipts = {"receipts": {"type": "array"}, "missing": {"type": "object"}}
     sessions = {"sessions": {"type": "array", "items": _object(SESSION)}}
