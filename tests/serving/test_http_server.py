@@ -249,9 +249,21 @@ async def _headers_that_came_while_the_loop_was_busy() -> None:
             client.setblocking(False)
             client.sendall(GET[:10])
             await held(here, 1)
-            client.sendall(GET[10:])
-            time.sleep(2 * PATIENCE)  # noqa: ASYNC251
-            received = await asyncio.get_running_loop().sock_recv(client, 4096)
+            while any(each.transport is None for each in here.server.connections):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            loop = asyncio.get_running_loop()
+            alarm, busy = socket.socketpair()
+
+            def be_busy() -> None:
+                loop.remove_reader(busy)
+                client.sendall(GET[10:])
+                time.sleep(2 * PATIENCE)
+
+            # While the loop reads: what comes next in libuv's are timers, and only then what has arrived.
+            loop.add_reader(busy, be_busy)
+            alarm.send(b"!")
+            received = await loop.sock_recv(client, 4096)
+            alarm.close(), busy.close()
             assert received.startswith(b"HTTP/1.1 200")
         assert not here.server.counts
 
