@@ -84,7 +84,7 @@ def make(
         "intent": dict(intent),
         "runs": [list(signers) for signers in runs],
     }
-    _read(claims)
+    _read(claims, b"")
     signing_input = jws.make_input(ALGORITHM, TYPE, claims)
     return jws.assemble(signing_input, session.sign(signing_input))
 
@@ -121,7 +121,7 @@ def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: 
     # 5.2
     signer.check(parsed.signing_input, parsed.signature)
     # 5.3
-    request = _read(parsed.claims)
+    request = _read(parsed.claims, _payload_digest(parsed.claims))
     if parsed.claims["network"] != network:
         raise AuthError("wrong_network", "the request is for another network", "sign it for this network's id")
     if request.kind != kind:
@@ -143,7 +143,7 @@ def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: 
     return request
 
 
-def _read(claims: Mapping[str, object]) -> Request:
+def _read(claims: Mapping[str, object], payload_digest: bytes) -> Request:
     fields = read(claims, _RULES, "the request")
     if not _ID.fullmatch(fields["id"]):
         raise malformed("bad_request_id", "a request id is 16 to 64 letters, digits, dashes or underscores")
@@ -163,7 +163,7 @@ def _read(claims: Mapping[str, object]) -> Request:
         key=fields["key"],
         intent=fields["intent"],
         runs=tuple(map(tuple, fields["runs"])),
-        payload_digest=_payload_digest(claims),
+        payload_digest=payload_digest,
     )
 
 
