@@ -118,7 +118,7 @@ async def test_a_silent_node_costs_little_once_and_nothing_afterwards(silent: in
     took = await world.ask_often(50)
     assert statistics.median(took) == pytest.approx(world.seconds)
     # At worst the one set without it is the fourth; it is found out by the first request that meets it.
-    assert max(took) < 8 * LEAST and sum(each > 0.05 for each in took) == 1
+    assert max(took) < 5 * LEAST and sum(each > 0.05 for each in took) == 1
     assert len(world.runs) <= 50 + 3
     assert world.fanout.book.has_fault(silent)
     assert not any(world.fanout.book.has_fault(other) for other in {1, 2, 3, 4} - {silent})
@@ -130,7 +130,7 @@ async def test_a_client_that_has_seen_nothing_yet_finds_the_set_without_it() -> 
         world = World()
         world.silent = {silent}
         served, took = await world.ask(f"first {silent}")
-        assert silent not in served and len(world.runs) <= 4 and took < 8 * FIRST
+        assert silent not in served and len(world.runs) <= 4 and took < 5 * FIRST
 
 
 @virtual
@@ -143,7 +143,7 @@ async def test_another_run_is_made_only_when_every_one_before_is_overdue() -> No
         served, _ = await world.ask(f"{number}")
         assert not world.silent & set(served)
         pauses = [later - earlier for earlier, later in pairwise(world.began)]
-        assert all(pause >= LEAST * 2 ** min(at, 2) - 1e-9 for at, pause in enumerate(pauses)), pauses
+        assert all(pause >= LEAST * (1 if at < 2 else 2) - 1e-9 for at, pause in enumerate(pauses)), pauses
 
 
 @virtual
@@ -256,9 +256,9 @@ def test_patience_follows_what_runs_took_and_has_bounds() -> None:
     patience = Patience()
     assert patience.of("/v1/sign") == FIRST
     patience.took("/v1/sessions", 0.2)
-    assert patience.of("/v1/sign") == pytest.approx(0.8)  # the other path is a better guess than none
+    assert patience.of("/v1/sign") == pytest.approx(0.6)  # the other path is a better guess than none
     patience.took("/v1/sign", 0.1)
-    assert patience.of("/v1/sign") == pytest.approx(0.4)
+    assert patience.of("/v1/sign") == pytest.approx(0.3)
     for seconds, expected in ((0.001, LEAST), (100.0, MOST)):
         for _ in range(module.REMEMBERED):
             patience.took("/v1/sign", seconds)
@@ -268,7 +268,7 @@ def test_patience_follows_what_runs_took_and_has_bounds() -> None:
 def test_the_budget_is_spent_and_comes_back() -> None:
     patience = Patience()
     assert [patience.spend() for _ in range(11)] == [True] * 10 + [False]
-    for _ in range(11):
+    for _ in range(51):
         patience.took("/v1/sign", 0.1)
     assert patience.spend() and not patience.spend()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -104,9 +105,10 @@ async def test_bad_bodies_take_little_time(server: Server) -> None:
     """CPU time on this thread, best of three, so that a busy machine does not decide."""
     for name, body in BODIES.items():
         best = 1.0
+        open_session = partial(server.gateway.open_session, client=name)
         for _ in range(3):
             start = time.thread_time()
-            for call in (server.gateway.sign, server.gateway.open_session, server.gateway.list_sessions):
+            for call in (server.gateway.sign, open_session, server.gateway.list_sessions):
                 with pytest.raises(ValueError):
                     await call(body)
             best = min(best, (time.thread_time() - start) / 3)

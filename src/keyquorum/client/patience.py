@@ -3,7 +3,7 @@
 A node that says nothing costs its client this patience, so it is short: some times as long as the faster runs took.
 It follows the machine and the network: where everything is slow, everything is waited for. What the fastest eighth took
 is what counts: runs without a node that answers as late as it may, so that it cannot stretch the patience. Asking
-others costs the nodes a run more, so there is a budget of such runs: about one for ten that came to an end.
+others costs the nodes a run more, so there is a budget of such runs: about one for fifty that came to an end.
 
 Nothing in here has a clock: what happened is told, in seconds.
 """
@@ -14,10 +14,10 @@ from collections import deque
 
 FIRST = 0.3
 LEAST, MOST = 0.1, 3.0
-TIMES = 4.0
+TIMES = 3.0
 FASTEST = 8
 REMEMBERED = 32
-SPARE_RUNS, SPARE_FOR_EACH = 10.0, 0.1
+SPARE_RUNS, SPARE_FOR_EACH = 10.0, 0.02
 
 
 class Patience:
