@@ -237,9 +237,11 @@ class Model:
 
     # -- owners -------------------------------------------------------------------------------------------------------
 
-    def move(self, sender: str, value: int, token: int, to: str, safe: bool) -> None:
+    def move(self, sender: str, value: int, token: int, giver: str, to: str, safe: bool) -> None:
         require(to != NOBODY, "ERC721InvalidReceiver")
+        owner = self.tokens[token].owner if token in self.tokens else NOBODY
         self.moved(sender, token, to)
+        require(giver == owner, "ERC721IncorrectOwner")
         if safe:
             self.told(to)
 

@@ -142,7 +142,9 @@ class Sequence:
             deadline = self.one([2**40] * 8 + [1])
             return self.one(self.people[:2]), Call("execute", (token, inner, nonce, deadline, signer))
         if what < 0.90:
-            return sender, Call("move", (token, self.receiver(), self.one([True, False])))
+            giver = self.model.tokens[token].owner if token in self.model.tokens else NOBODY
+            giver = self.one([giver] * 7 + [sender if nested else self.people[0]])
+            return sender, Call("move", (token, giver, self.receiver(), self.one([True, False])))
         if what < 0.93:
             return sender, Call("burn", (token,))
         if what < 0.96:
@@ -185,9 +187,8 @@ class Sequence:
             name = ("mintForLoginsExpecting", logins, arguments[1]) if arguments[1] else ("mintForLogins", logins)
             return helper.address, helper.encode(*name)
         if call.kind == "move":
-            token, to, safe = arguments
-            owner = self.model.tokens[token].owner if token in self.model.tokens else NOBODY
-            return nft.address, nft.encode(f"{'safeT' if safe else 't'}ransferFrom", owner, to, token)
+            token, giver, to, safe = arguments
+            return nft.address, nft.encode(f"{'safeT' if safe else 't'}ransferFrom", giver, to, token)
         if call.kind == "burn":
             return nft.address, nft.encode("burn", *arguments)
         if call.kind == "revoke_sessions":
