@@ -17,6 +17,7 @@ const plain = (_, value) => {
 };
 const algorithm = { name: "ECDSA", namedCurve: "P-256" };
 const imported = (value) => (value?.$key ? crypto.subtle.importKey("jwk", value.$key, algorithm, false, ["sign"]) : value);
+globalThis.location = new URL("http://127.0.0.1/"); // what a page has and node has not
 const results = [];
 for (const [module, name, args] of JSON.parse(readFileSync(0, "utf8"), revive)) {
   const found = await import(pathToFileURL(`${folder}/${module}.js`));

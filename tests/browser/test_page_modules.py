@@ -7,8 +7,10 @@ import json
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -370,3 +372,52 @@ def test_no_module_loads_anything_from_elsewhere_or_writes_markup() -> None:
         ):
             assert word not in text, (path.name, word)
         assert "https://" not in text and "//cdn" not in text, path.name
+
+
+class _LongLists(BaseHTTPRequestHandler):
+    """A chain endpoint on which a stranger has lengthened every list; each page says only what it was asked for."""
+
+    PLACES = 1050
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = bytes.fromhex(asked["params"][0]["data"][2:])
+        permissions = interface("PKPPermissions")
+        if data[:4] in (
+            permissions.encode("countTokenIdsForAuthMethod", 6, b"")[:4],
+            permissions.encode("countPermittedAuthMethods", 1)[:4],
+        ):
+            answer = abi_encode(["uint256"], [self.PLACES])
+        else:
+            offset, limit = (int.from_bytes(data[at : at + 32], "big") for at in (4 + 64, 4 + 96))
+            if data[:4] == permissions.encode("getPermittedAuthMethodsPage", 1, 0, 0)[:4]:
+                offset, limit = (int.from_bytes(data[at : at + 32], "big") for at in (4 + 32, 4 + 64))
+                places = range(offset, min(offset + limit, self.PLACES))
+                methods = [(6, place.to_bytes(32, "big"), b"") for place in places]
+                answer = abi_encode(["(uint256,bytes,bytes)[]", "uint256[]"], [methods, [2] * len(methods)])
+            else:
+                answer = abi_encode(["uint256[]"], [list(range(offset, min(offset + limit, self.PLACES)))])
+            assert limit <= 200
+        body = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": "0x" + answer.hex()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_lists_that_strangers_lengthen_are_read_to_their_end_in_pages(ask: Ask) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _LongLists) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        network = {
+            "rpc": f"http://127.0.0.1:{server.server_address[1]}",
+            "contracts": {"PKPPermissions": "0x" + "11" * 20},
+        }
+        (tokens,) = ask("permissions", "keysOf", [[network, {"type": 6, "id": "0x" + "22" * 32}]])
+        (methods,) = ask("permissions", "methodsOf", [[network, "0x" + "33" * 32]])
+        server.shutdown()
+    assert tokens == [f"0x{place:064x}" for place in range(_LongLists.PLACES)]
+    assert methods == [{"type": 6, "id": f"0x{place:064x}"} for place in range(_LongLists.PLACES)]
