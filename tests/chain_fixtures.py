@@ -50,14 +50,14 @@ def anvil_chain(js_tools: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running_anvil(tools: Path) -> Iterator[str]:
-    """The URL of a fresh anvil out of the installed JavaScript tools; skips where npm has none for this platform."""
+def running_anvil(tools: Path, *more: str) -> Iterator[str]:
+    """The URL of a fresh anvil of the JavaScript tools, with `more` arguments; skips where npm has none."""
     binary = tools / "node_modules" / ".bin" / "anvil"
     if not binary.exists():
         pytest.skip("no anvil for this platform on npm")
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [binary, "--port", "0", "--hardfork", "prague"], stdout=output, stderr=subprocess.STDOUT
+            [binary, "--port", "0", "--hardfork", "prague", *more], stdout=output, stderr=subprocess.STDOUT
         )
         try:
             yield "http://" + _wait_for(process, output, "Listening on ")

@@ -80,7 +80,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("port = 9645", "port = 65536", "mesh.port"),
         ("poll_seconds = 1.0", "poll_seconds = 0", "chain.poll_seconds"),
         ("poll_seconds = 1.0", "poll_seconds = nan", "chain.poll_seconds"),
-        ('finality = "finalized"', 'finality = "safe"', "chain.finality"),
+        ('finality = "finalized"', 'finality = "earliest"', "chain.finality"),
         ('finality = "finalized"', "finality = -1", "chain.finality"),
         ('data_dir = "data"', "data_dir = 5", "node.data_dir"),
         ('data_dir = "data"', 'data_dir = ""', "node.data_dir"),

@@ -82,7 +82,7 @@ def test_a_process_that_cannot_stop_in_order_ends_all_the_same() -> None:
 # Loops whose owner notices their end: calls and connections, which end, and the reading of a connection. A client has
 # no others.
 OWNED = {
-    "cli/local_network.py", "cli/person.py", "algebra/field.py",
+    "cli/chain_choice.py:wait_until_final", "cli/local_network.py", "cli/person.py", "algebra/field.py",
     "codes/smpp.py", "chain/devchain/interpreter.py",
     "gateway/relay.py:_send",
     "node/connection.py:receive", "node/mesh.py:_serve", "node/signing.py:_await_correlations",

@@ -7,10 +7,12 @@
 Everything durable is in one folder, and starting again with the same folder brings the same network and the same keys
 back. The first time, each node gets a folder with its own identity and store, the contracts are deployed, the nodes
 registered and the epoch started; they make the network key and the first keys by themselves. Ports are kept; one that
-somebody else took meanwhile is replaced, and the node says so in the registry (`Staking.updateEndpoint`).
+somebody else took meanwhile is replaced, and the node says so in the registry (`Staking.updateEndpoint`). Settings
+files are written at every start (`generated.py`).
 
     network.json     for clients          account.key    the local user's account, funded on the development chain
-    deployment.json  the contracts        local.json     ports and number of nodes
+    deployment.json  the contracts        local.json     ports, number of nodes, finality, what was written
+    login.toml       yours: how people log in (`login_settings.py`)
     chain/  node-1/ ... node-n/  gateway/  logs/
 """
 
@@ -26,77 +28,73 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self
 
-import aiohttp
-
 from keyquorum.chain import account
 from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy, required_threshold
-from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, Sender
 from keyquorum.cli import state
-from keyquorum.cli.login_settings import RP_ID, LoginSettings
-from keyquorum.cli.node_folder import NodeFolder
+from keyquorum.cli.chain_choice import ChainChoice, Finality, final_words, wait_until_final
+from keyquorum.cli.generated import GeneratedFiles
+from keyquorum.cli.login_settings import FILE as LOGIN_FILE
+from keyquorum.cli.login_settings import RP_ID, LoginOptions, LoginSettings
+from keyquorum.cli.node_folder import SETTINGS, NodeFolder
 from keyquorum.cli.ports import HOST, Ports
 from keyquorum.cli.processes import Running, Service
+from keyquorum.cli.waiting import POLL_SECONDS, ReadyWait
 from keyquorum.client.async_client import AsyncClient
 from keyquorum.client.errors import ChainError, Misconfigured, Unavailable
 from keyquorum.client.network import Network
 from keyquorum.gateway import config as gateway_config
 
-DEV_CHAIN_ID = 31337
 ETHER = 10**18
 # A fresh account gets this much, but never more than a twentieth of what the funder has.
 ALLOWANCES = {"user": 100 * ETHER, "relayer": 10 * ETHER, "node": ETHER}
 SHARE_OF_FUNDS = 20
-POLL_SECONDS = 0.05
 # On a chain of our own: look often, and let the first keys be few, so that `up` is ready sooner.
 # Everybody is 127.0.0.1 here, so nothing is counted for that address; and benchmarks have one key.
 LOCAL_SETTINGS = {"poll_seconds": 0.25, "mint_batch": 16, "gateways": [HOST], "signatures_per_second": 1000.0}
-MINTS_PER_HOUR = 100_000
-# With ether that costs nothing; on another chain the gateway's own limits hold, and it mints for logins only.
-DEVELOPMENT_MINTS: dict[str, Any] = {
-    "owner_mints": True,
-    "owner_mints_per_client": MINTS_PER_HOUR,
-    "owner_mints_in_all": MINTS_PER_HOUR,
-    "mints_per_owner": MINTS_PER_HOUR,
-    "mints_per_client": MINTS_PER_HOUR,
-    "mints_per_method": MINTS_PER_HOUR,
-}
-REQUESTS_PER_SECOND = 10_000
+READY_SECONDS = 120.0
+# Ethereum makes blocks final every 6.4 minutes, and now and then misses a turn or two.
+FINALITY_SECONDS = 1800.0
+RECEIPT_SECONDS = 600.0
 Progress = Callable[[str], None]
 
 
 class LocalNetwork:
-    """A network of `nodes` nodes in `folder`; `rpc` names an existing chain, else a development chain is started."""
+    """A network of `nodes` nodes in `folder`, on `chain`: an existing one, or a development chain of its own."""
 
     def __init__(
         self,
         folder: Path,
         nodes: int = 4,
         *,
-        rpc: str | None = None,
-        funder: bytes | None = None,
+        chain: ChainChoice | None = None,
         progress: Progress = lambda _: None,
-        ready_seconds: float = 120.0,
+        ready_seconds: float | None = None,
         settings: Mapping[str, Any] | None = None,
         login: Mapping[str, Any] | None = None,
+        options: LoginOptions | None = None,
+        port: int = 0,
     ) -> None:
         """`settings` are further values for every node's `node.toml` (see `config.dump_default`).
 
         `login` says how people log in (the tables of `login_settings`); None: what the folder's `login.toml` says.
+        `options` adds to that. `port` is the gateway's, 0: the one it had, or any. `ready_seconds` is how long nothing
+        may happen until the network counts as stuck; None: what fits the chain.
         """
         if not 2 <= nodes <= 100:
             raise ValueError("a network has 2 to 100 nodes")
         self.folder = folder
         self.n = nodes
         self.threshold = required_threshold(nodes)
-        self._external_rpc = rpc
-        self._funder = funder or ACCOUNTS[0][1]
+        self._chain = chain or ChainChoice()
+        self._finality: Finality = "latest"
         self._progress = progress
-        self._ready_seconds = ready_seconds
+        self._ready_seconds = ready_seconds or (READY_SECONDS if self._chain.embedded else FINALITY_SECONDS)
+        self._port = port
         self._settings = dict(settings or {})
-        self._login = LoginSettings.read(folder, login)
+        self._login = LoginSettings.read(folder, login).with_options(options or LoginOptions())
         self._lock: IO[str] | None = None
         self._services: dict[str, Running] = {}
         self._ports = Ports(0, 0, (), ())
@@ -122,17 +120,20 @@ class LocalNetwork:
         start = time.monotonic()
         self._take_folder()
         previous = self._read_local()
-        self._ports = Ports.choose(self.n, previous.get("ports", {}))
+        self._chain.check(deployed=self._deployment_file.exists())
+        self._finality = self._chain.finality_after(previous.get("finality"))
+        self._choose_ports(previous.get("ports", {}))
         folders = [NodeFolder(self.folder / f"node-{party}") for party in range(1, self.n + 1)]
         making = asyncio.gather(*(asyncio.to_thread(folder.create) for folder in folders))
         await self._start_chain()
         await making
         async with Rpc(self.rpc) as rpc:
             await self._check_chain(rpc)
-            sender = Sender(rpc, self._funder)
-            self._deployment = await self._find_or_deploy(rpc, sender, folders)
+            self._deployment = await self._find_or_deploy(rpc, folders)
             await self._announce_moves(rpc, folders, previous)
-            await self._write_settings(rpc, sender, folders)
+            self._write_settings(folders, previous.get("written"))
+            staking = self._deployment.bind(rpc, "Staking")
+            await wait_until_final(rpc, staking, self._finality, self._ready_seconds, self._progress)
         for party in range(1, self.n + 1):
             config = self.folder / f"node-{party}" / "node.toml"
             await self._run(f"node-{party}", "keyquorum.node", "--config", str(config))
@@ -167,10 +168,25 @@ class LocalNetwork:
             )
         return found
 
+    def _choose_ports(self, before: Mapping[str, Any]) -> None:
+        self._ports = Ports.choose(self.n, before, self._port)
+        had = before.get("gateway", 0)
+        if had and not self._port and self._ports.gateway != had:
+            self._progress(f"port {had} is taken: the gateway is at {self._ports.gateway} now; --port makes it stay")
+
+    @property
+    def _deployment_file(self) -> Path:
+        return self.folder / "deployment.json"
+
+    @property
+    def finality(self) -> Finality:
+        """When a block of the chain counts."""
+        return self._finality
+
     @property
     def rpc(self) -> str:
         """The chain's URL."""
-        return self._external_rpc or f"http://{HOST}:{self._ports.chain}"
+        return self._chain.rpc or f"http://{HOST}:{self._ports.chain}"
 
     @property
     def gateway_url(self) -> str:
@@ -188,10 +204,11 @@ class LocalNetwork:
         return {party: f"http://{HOST}:{port}" for party, port in enumerate(self._ports.api, 1)}
 
     async def _start_chain(self) -> None:
-        if self._external_rpc is None:
+        if self._chain.embedded:
             self._progress("starting the development chain")
-            folder = self.folder / "chain"
-            await self._run("chain", "keyquorum.chain.devchain", "--port", str(self._ports.chain), "--dir", str(folder))
+            origins = [f"--origin={origin}" for origin in self._login.web_origins]
+            place = ("--port", str(self._ports.chain), "--dir", str(self.folder / "chain"))
+            await self._run("chain", "keyquorum.chain.devchain", *place, *origins)
 
     async def _check_chain(self, rpc: Rpc) -> None:
         give_up = time.monotonic() + self._ready_seconds
@@ -200,13 +217,13 @@ class LocalNetwork:
                 await rpc.chain_id()
                 return
             except (RpcUnreachable, RpcError) as error:
-                if self._external_rpc is not None or time.monotonic() > give_up:
+                if not self._chain.embedded or time.monotonic() > give_up:
                     raise ChainError(f"the chain does not answer: {error}", hint="check --rpc") from None
                 self._check_alive("chain")
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _find_or_deploy(self, rpc: Rpc, sender: Sender, folders: list[NodeFolder]) -> Deployment:
-        path = self.folder / "deployment.json"
+    async def _find_or_deploy(self, rpc: Rpc, folders: list[NodeFolder]) -> Deployment:
+        path = self._deployment_file
         if path.exists():
             found = Deployment.load(path)
             if found.chain_id != await rpc.chain_id() or not await _has_code(rpc, found.contracts["PubkeyRouter"]):
@@ -217,6 +234,7 @@ class LocalNetwork:
                 )
             return found
         self._progress("deploying the contracts and registering the nodes")
+        sender = Sender(rpc, self._chain.payer, RECEIPT_SECONDS)
         funds = await rpc.balance(sender.address)
         if not funds:
             raise Misconfigured(
@@ -253,45 +271,46 @@ class LocalNetwork:
             here = (self.nodes[node.partyId], HOST, self._ports.mesh[node.partyId - 1])
             if (node.url, node.meshHost, node.port) != here:
                 data = interface("Staking").encode("updateEndpoint", *here)
-                await Sender(rpc, folder.chain_key()).send(staking.address, data)
+                await Sender(rpc, folder.chain_key(), RECEIPT_SECONDS).send(staking.address, data)
 
-    async def _write_settings(self, rpc: Rpc, sender: Sender, folders: list[NodeFolder]) -> None:
-        deployment = self._found_deployment
-        finality = "latest" if await rpc.chain_id() == DEV_CHAIN_ID else "finalized"
+    def _write_settings(self, folders: list[NodeFolder], written: Any) -> None:
+        files = GeneratedFiles(self.folder, written, f"{self.folder / LOGIN_FILE}", self._progress)
         for party, folder in enumerate(folders, 1):
-            folder.write_settings(
-                rpc=[self.rpc],
-                router=deployment.contracts["PubkeyRouter"],
-                name=f"node-{party}",
-                party=party,
-                api_host=HOST,
-                api_port=self._ports.api[party - 1],
-                mesh_host=HOST,
-                mesh_port=self._ports.mesh[party - 1],
-                finality=finality,
-                **self._login.for_nodes(self._ports.gateway)
-                | (LOCAL_SETTINGS if self._external_rpc is None else {})
-                | self._settings,
-            )
-        gateway = gateway_config.GatewayConfig(
-            network=deployment.network,
+            files.add(f"node-{party}/{SETTINGS}", self._node_settings(party, folder))
+        files.add("gateway/gateway.toml", gateway_config.dump(self._gateway_settings()))
+        local = {"nodes": self.n, "ports": asdict(self._ports), "finality": self._finality, "written": files.marks()}
+        state.write_private(self.folder / "local.json", json.dumps(local) + "\n")
+        files.write()
+        self.network = Network(self._found_deployment.network, self.rpc, self.gateway_url)
+        self.network.save(self.folder / state.NETWORK_FILE)
+
+    def _node_settings(self, party: int, folder: NodeFolder) -> str:
+        return folder.settings_text(
+            rpc=[self.rpc],
+            router=self._found_deployment.contracts["PubkeyRouter"],
+            name=f"node-{party}",
+            party=party,
+            api_host=HOST,
+            api_port=self._ports.api[party - 1],
+            mesh_host=HOST,
+            mesh_port=self._ports.mesh[party - 1],
+            finality=self._finality,
+            **self._login.for_nodes(self._ports.gateway)
+            | (LOCAL_SETTINGS if self._chain.embedded else {})
+            | self._settings,
+        )
+
+    def _gateway_settings(self) -> gateway_config.GatewayConfig:
+        return gateway_config.GatewayConfig(
+            network=self._found_deployment.network,
             rpc=self.rpc,
             host=HOST,
             port=self._ports.gateway,
             relayer_key_file="relayer.key",
-            **(DEVELOPMENT_MINTS if self._external_rpc is None else {}),
-            calls_per_key=MINTS_PER_HOUR,
-            commitments_per_client=MINTS_PER_HOUR,
-            logins_per_client=MINTS_PER_HOUR,
-            failed_logins=MINTS_PER_HOUR,
-            first_block=deployment.block,
+            first_block=self._found_deployment.block,
             login=self._login.for_gateway(self._ports.gateway),
-            requests_per_second=REQUESTS_PER_SECOND,
+            **self._chain.gateway_limits,
         )
-        (self.folder / "gateway" / "gateway.toml").write_text(gateway_config.dump(gateway))
-        self.network = Network(deployment.network, self.rpc, self.gateway_url)
-        self.network.save(self.folder / state.NETWORK_FILE)
-        (self.folder / "local.json").write_text(json.dumps({"nodes": self.n, "ports": asdict(self._ports)}) + "\n")
 
     @property
     def _found_deployment(self) -> Deployment:
@@ -320,25 +339,11 @@ class LocalNetwork:
         """Wait until the named nodes (all), and then the gateway, say that they are ready."""
         names = {f"node-{party}": self.nodes[party] for party in parties or list(self.nodes)}
         names |= {"gateway": self.gateway_url}
-        give_up = time.monotonic() + self._ready_seconds
         self._progress(f"waiting for {self.n} nodes to make the network key and the first keys")
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            while names:
-                for name, url in list(names.items()):
-                    if state := await _state(session, url):
-                        del names[name]
-                        self._progress(f"{name} {state}")
-                    elif time.monotonic() > give_up:
-                        raise Unavailable(
-                            f"{name} is not ready after {self._ready_seconds:.0f} s",
-                            needed=self.n,
-                            live=self.n - len(names),
-                            code="not_ready",
-                            hint=f"see {self.folder / 'logs'}",
-                        )
-                    else:
-                        self._check_alive(name)
-                await asyncio.sleep(POLL_SECONDS)
+        async with Rpc(self.rpc) as rpc:
+            progress = {} if self._finality == "latest" else {"progress": lambda: final_words(rpc, self._finality)}
+            wait = ReadyWait(names, self._ready_seconds, self.folder / "logs", self._progress, **progress)
+            await wait.run(self._check_alive)
 
     async def _wait_for_keys(self) -> None:
         """Wait until the first keys are registered, ready to be minted."""
@@ -382,18 +387,6 @@ class LocalNetwork:
         if self.network is None:
             raise Misconfigured("the network is not running")
         return AsyncClient(self.network, **({"account": self.account()} | options))
-
-
-async def _state(session: aiohttp.ClientSession, url: str) -> str:
-    """Return "is ready", or that it serves with which keys missing; "" while it does not."""
-    try:
-        async with session.get(url + "/readyz") as response:
-            if response.status == 200:
-                return "is ready"
-            found = await response.json()
-            return f"serves, but {'; '.join(found['reasons'])}" if found.get("serves") else ""
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        return ""
 
 
 async def _has_code(rpc: Rpc, address: str) -> bool:

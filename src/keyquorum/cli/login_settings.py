@@ -12,23 +12,42 @@ is named in `login.toml` in the network's folder. Its tables are those of the tw
     name = "google"
     issuer = "https://accounts.google.com"
     client_id = "1234.apps.googleusercontent.com"
+
+A page of one's own and a Google application can also be named when the network is started (`LoginOptions`).
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
+from keyquorum.auth.passkey import is_origin
 from keyquorum.client.errors import Misconfigured
+from keyquorum.client.oidc import OidcLogin
 from keyquorum.gateway.config import LoginSection
 
 FILE = "login.toml"
 WITHOUT_SETTINGS = ("passkey", "siwe", "wallet-key")
 RP_ID = "localhost"
+GOOGLE = "https://accounts.google.com"
+_GOOGLE_ISSUER = {
+    "name": "google", "issuer": GOOGLE, "spellings": ["accounts.google.com"],
+    "jwks": "https://www.googleapis.com/oauth2/v3/certs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoginOptions:
+    """`origins`: pages of one's own, as browsers write them; `google`: the client id of an application at Google."""
+
+    origins: tuple[str, ...] = ()
+    google: str = ""
 
 
 class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,12 +66,53 @@ class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except (OSError, ValueError) as error:
             raise Misconfigured(f"{path}: {error}", code="bad_login_settings") from None
 
+    def with_options(self, options: LoginOptions) -> LoginSettings:
+        """Return these settings with the pages and the provider of `options` added; raise `Misconfigured`."""
+        for origin in options.origins:
+            if not is_web_page(origin):
+                raise Misconfigured(
+                    f"{origin[:100]!r} is no page's origin",
+                    code="bad_origin",
+                    hint="write it as browsers do: http://localhost:3000 or https://wallet.example",
+                )
+        found = self._with_origins(options.origins) if options.origins else self
+        return found._with_google(options.google) if options.google else found
+
+    def _with_origins(self, origins: tuple[str, ...]) -> LoginSettings:
+        places = [urlsplit(origin) for origin in origins]
+        passkey = self.auth.get("passkey", {})
+        names = [place.hostname or "" for place in places]
+        more = {
+            "rp_ids": list(dict.fromkeys([*passkey.get("rp_ids", []), *names])),
+            "origins": list(dict.fromkeys([*passkey.get("origins", []), *origins])),
+        }
+        login = msgspec.structs.replace(self.login, domains=[*self.login.domains, *(place.netloc for place in places)])
+        return LoginSettings(self.auth | {"passkey": passkey | more}, login)
+
+    def _with_google(self, client_id: str) -> LoginSettings:
+        oidc = self.auth.get("oidc", {})
+        others = [issuer for issuer in oidc.get("issuers", []) if issuer.get("issuer") != GOOGLE]
+        issuers = [*others, _GOOGLE_ISSUER | {"client_ids": [client_id]}]
+        offered = [one for one in self.login.oidc if one.issuer != GOOGLE]
+        login = msgspec.structs.replace(self.login, oidc=[*offered, OidcLogin("google", GOOGLE, client_id)])
+        return LoginSettings(self.auth | {"oidc": oidc | {"issuers": issuers}}, login)
+
+    @property
+    def web_origins(self) -> list[str]:
+        """The pages of one's own, which also read the chain."""
+        return [each for each in self.auth.get("passkey", {}).get("origins", []) if is_web_page(each)]
+
     def for_nodes(self, gateway_port: int) -> dict[str, Any]:
         """Return `domains` and `auth` for every node's settings (`node.config.dump_default`)."""
         page = f"localhost:{gateway_port}"
         domains = dict.fromkeys([*self.login.domains, "localhost", page, f"127.0.0.1:{gateway_port}"])
-        passkey = {"rp_ids": [RP_ID], "origins": [f"http://{page}"]}
-        return {"domains": list(domains), "auth": {"passkey": passkey} | self.auth}
+        given = self.auth.get("passkey", {})
+        # The gateway's own page stays one of them, whatever else is named.
+        passkey = given | {
+            "rp_ids": list(dict.fromkeys([*given.get("rp_ids", []), RP_ID])),
+            "origins": list(dict.fromkeys([*given.get("origins", []), f"http://{page}"])),
+        }
+        return {"domains": list(domains), "auth": self.auth | {"passkey": passkey}}
 
     def for_gateway(self, gateway_port: int) -> LoginSection:
         """Return the gateway's `[login]`."""
@@ -62,3 +122,8 @@ class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             domains=self.for_nodes(gateway_port)["domains"],
             rp_id=self.login.rp_id or RP_ID,
         )
+
+
+def is_web_page(origin: Any) -> bool:
+    """Say whether something is the origin of a web page, as browsers write it."""
+    return isinstance(origin, str) and origin.startswith(("http://", "https://")) and is_origin(origin)

@@ -64,11 +64,15 @@ class NodeFolder:
         finally:
             store.close()
 
-    def write_settings(self, *, passphrase_file: Path | None = None, **settings: Any) -> Path:
-        """Write `node.toml` with `settings` (those of `config.dump_default`); return its path."""
+    def settings_text(self, *, passphrase_file: Path | None = None, **settings: Any) -> str:
+        """Return the text of `node.toml` with `settings` (those of `config.dump_default`)."""
         keys: dict[str, Any] = (
             {"key_file": KEY_FILE} if passphrase_file is None else {"passphrase_file": str(passphrase_file)}
         )
+        return config.dump_default(data_dir=DATA, **keys, **settings)
+
+    def write_settings(self, *, passphrase_file: Path | None = None, **settings: Any) -> Path:
+        """Write `node.toml` with `settings` (those of `config.dump_default`); return its path."""
         path = self.path / SETTINGS
-        path.write_text(config.dump_default(data_dir=DATA, **keys, **settings))
+        path.write_text(self.settings_text(passphrase_file=passphrase_file, **settings))
         return path

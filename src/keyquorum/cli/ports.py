@@ -28,9 +28,15 @@ class Ports:
     mesh: tuple[int, ...]
 
     @classmethod
-    def choose(cls, n: int, wanted: Mapping[str, Any]) -> Self:
-        """Return ports for n nodes: those in `wanted` (the members of this class) where they are free, else others."""
+    def choose(cls, n: int, wanted: Mapping[str, Any], gateway: int = 0) -> Self:
+        """Return ports for n nodes: those in `wanted` (the members of this class) where they are free, else others.
+
+        `gateway`, unless 0, is the gateway's and no other: raises `Misconfigured` when it is taken.
+        """
         taken: set[int] = set()
+        if gateway:
+            _check_free(gateway)
+            taken.add(gateway)
 
         def choose(port: int) -> int:
             chosen = port if port and port not in taken and _is_free(port) else _free_port(taken)
@@ -40,9 +46,18 @@ class Ports:
         none = [0] * n
         return cls(
             choose(wanted.get("chain", 0)),
-            choose(wanted.get("gateway", 0)),
+            gateway or choose(wanted.get("gateway", 0)),
             tuple(choose(port) for port in wanted.get("api", none)),
             tuple(choose(port) for port in wanted.get("mesh", none)),
+        )
+
+
+def _check_free(port: int) -> None:
+    if not _is_free(port):
+        raise Misconfigured(
+            f"port {port} of this machine is taken or not yours to take",
+            code="port_taken",
+            hint=f"end what listens there (`ss -ltnp 'sport = :{port}'`), or choose another --port",
         )
 
 

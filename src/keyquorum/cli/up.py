@@ -25,17 +25,39 @@ def up(
     funder_file: Annotated[
         Path | None, typer.Option("--funder-file", help="Key file of the account that pays for the contracts on --rpc.")
     ] = None,
+    finality: Annotated[
+        str | None,
+        typer.Option("--finality", help="When a block of --rpc counts: latest, safe, finalized, or a depth in blocks."),
+    ] = None,
+    development_accounts: Annotated[
+        bool,
+        typer.Option("--development-accounts", help="--rpc is a test chain here: publicly known accounts may pay."),
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The gateway's port; 0: the one it had, or any.")
+    ] = 0,
+    origin: Annotated[
+        list[str] | None, typer.Option("--origin", help="A page of yours where people log in: http://localhost:3000.")
+    ] = None,
+    google: Annotated[str, typer.Option("--google", help="Client id of your application at Google.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Start a network on this machine: chain, contracts, nodes, gateway. Ctrl-C stops all of it.
 
-    The same folder brings the same keys back. A node that dies is started again.
+    The same folder brings the same keys back. A node that dies is started again. Further ways to log in stand in
+    login.toml in the folder.
     """
     with command(as_json) as out:
+        from keyquorum.cli.chain_choice import ChainChoice, parse_finality
         from keyquorum.cli.local_network import LocalNetwork
+        from keyquorum.cli.login_settings import LoginOptions
 
         funder = read_key_file(funder_file) if funder_file else None
-        network = LocalNetwork(directory, nodes, rpc=rpc, funder=funder, progress=_Progress(out).tell)
+        network = LocalNetwork(
+            directory, nodes, progress=_Progress(out).tell, port=port,
+            chain=ChainChoice(rpc, funder, parse_finality(finality), development_accounts),
+            options=LoginOptions(tuple(origin or ()), google),
+        )  # fmt: skip
         asyncio.run(_serve(network, out))
 
 
@@ -46,9 +68,8 @@ class _Progress:
         self._out = out
 
     def tell(self, event: str) -> None:
-        """Print one event."""
-        if not self._out.as_json:
-            self._out.progress.print(f"[dim]{event}[/dim]")
+        """Print one event, to standard error."""
+        self._out.progress.print(event, style="dim", markup=False)
 
 
 async def _serve(network: LocalNetwork, out: Output) -> None:
@@ -79,6 +100,7 @@ def describe(network: LocalNetwork) -> dict[str, Any]:
         "nodes": network.n,
         "threshold": network.threshold,
         "chain": network.rpc,
+        "finality": network.finality,
         "gateway": network.gateway_url,
         "page": network.page_url,
         "node_urls": list(network.nodes.values()),

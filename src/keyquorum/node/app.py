@@ -146,7 +146,11 @@ class Node:
                 if self._config.node.party not in (None, self.me):
                     raise ValueError(f"the registry says party {self.me}, the settings say {self._config.node.party}")
                 return membership
-            log.info("waiting for the registry", active=bool(membership.epoch), registered=bool(mine))
+            head = await self._view.head()
+            log.info(
+                "waiting for the registry", active=bool(membership.epoch), registered=bool(mine),
+                newest_block=head.newest, counted_block=head.finalised,
+            )  # fmt: skip
             await asyncio.sleep(self._config.chain.poll_seconds)
 
     async def _membership_now(self) -> Membership:

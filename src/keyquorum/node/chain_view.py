@@ -199,7 +199,8 @@ class ChainView:
             return max(newest - self._finality, 0)
         if self._finality == "latest":
             return newest
-        block = await self._ask(lambda rpc: read_block(rpc, "finalized"))
+        tag = self._finality
+        block = await self._ask(lambda rpc: read_block(rpc, tag))
         return min(block.number, newest) if block else 0
 
     async def is_recent_block(self, block_hash: bytes, depth: int = RECENT_BLOCKS) -> bool:

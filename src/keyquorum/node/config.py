@@ -24,7 +24,7 @@ PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
-Finality = Literal["finalized", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+Finality = Literal["finalized", "safe", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
 class ConfigError(ValueError):
@@ -352,7 +352,7 @@ port = {mesh_port}
 rpc = [{rpc}]  # three are best, one of them your own: more than half must agree
 # agree = 2           # how many must give the same answer; 1: believe whoever answers first
 router = {router}   # PubkeyRouter: names the network; the other contracts are found from it
-finality = {finality}        # "finalized", "latest" (development chains only), or a depth in blocks
+finality = {finality}        # "finalized", "safe", "latest" (development chains only), or a depth in blocks
 poll_seconds = {poll_seconds}
 
 [keys]                        # exactly one: where the key that opens the store comes from
