@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from devices import Device
 
-from cluster import ETHER, HOST, Cluster, free_ports
+from cluster import ETHER, HOST, Cluster
 from codes.code_world import Mailboxes, smtp_server
+from held_ports import free_ports
 from keyquorum.chain.deploy import NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer

@@ -21,6 +21,7 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
+from held_ports import free_port
 from keyquorum.algebra.field import Q
 from keyquorum.auth import wallet_key
 from keyquorum.auth.method import Context, prove
@@ -299,9 +300,7 @@ def emulator(tmp_path: Path) -> Iterator[int]:
     """The TCP port of a running emulator with the app in KEYQUORUM_SPECULOS_APP."""
     found = _speculos()
     assert found is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     command = [found[0], "--display", "headless", "--apdu-port", str(port), "--api-port", "0", found[1]]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyquorum.cli.login_settings import LoginOptions, LoginSettings
-from keyquorum.cli.ports import Ports
+from keyquorum.cli.ports import HeldPorts, Ports
 from keyquorum.client import Misconfigured
 from keyquorum.gateway import config as gateway_config
 from keyquorum.node import config as node_config
@@ -65,17 +65,20 @@ def test_what_no_browser_sends_is_no_origin(origin: str) -> None:
     assert caught.value.code == "bad_origin"
 
 
-def test_a_port_that_was_asked_for_is_had_or_refused() -> None:
+def test_a_port_that_was_asked_for_is_had_or_refused(tmp_path: Path) -> None:
+    held = HeldPorts(tmp_path)
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", 0))
         squatter.listen()
         taken = int(squatter.getsockname()[1])
         with pytest.raises(Misconfigured) as caught:
-            Ports.choose(2, {"gateway": 20_001}, taken)
+            Ports.choose(2, {"gateway": 20_001}, held, taken)
         assert caught.value.code == "port_taken"
         assert str(taken) in caught.value.message
-        assert Ports.choose(2, {"gateway": taken}).gateway != taken, "a port it only had before is replaced"
-    wanted = Ports.choose(2, {}).gateway
-    ports = Ports.choose(2, {"chain": wanted, "gateway": 20_001, "api": [wanted, 0], "mesh": [0, 0]}, wanted)
+        assert Ports.choose(2, {"gateway": taken}, held).gateway != taken, "a port it only had before is replaced"
+    wanted = Ports.choose(2, {}, held).gateway
+    held.close()
+    ports = Ports.choose(2, {"chain": wanted, "gateway": 20_001, "api": [wanted, 0], "mesh": [0, 0]}, held, wanted)
     assert ports.gateway == wanted
     assert wanted not in (ports.chain, *ports.api, *ports.mesh)
+    held.close()

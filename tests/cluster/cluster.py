@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import aiohttp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from held_ports import free_ports
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
@@ -107,14 +107,6 @@ class Cluster:
         """Ask one node directly."""
         async with aiohttp.ClientSession() as http, http.post(self.urls[party - 1] + path, json=body) as response:
             return response.status, await response.json()
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +18,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct, encode_typed_data
 
 from codes.code_world import Mailboxes, code_in, smtp_server
+from held_ports import free_port
 from keyquorum.auth import wallet_key
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
@@ -114,7 +114,7 @@ class EveryWay:
         self.discord = await enter(Discord().serve())
         mail_port = await enter(smtp_server(self.mailboxes))
         sms_url = await enter(self.phones.serve())
-        self.services = {name: _free_port() for name in SERVICES}
+        self.services = {name: free_port() for name in SERVICES}
         keys = {name: secrets_file.create(_folder(self.folder, name) / "issuer.key") for name in SERVICES}
         login = self._settings({name: key.public_key for name, key in keys.items()})
         self.network = await enter(LocalNetwork(self.folder / "network", 4, login=login))
@@ -274,9 +274,3 @@ def _folder(parent: Path, name: str) -> Path:
     folder = parent / name
     folder.mkdir(parents=True)
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from held_ports import free_port
 from keyquorum.algebra.rng import SystemRng
 from keyquorum.node import wire
 from keyquorum.node.background import Background
@@ -38,12 +38,6 @@ QUICK = Limits(handshake=2.0, heartbeat=5.0, probe=0.5)
 
 def make_identity() -> Identity:
     return Identity(*_make_tls_key(), b"\x01" * 32)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

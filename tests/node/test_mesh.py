@@ -21,7 +21,6 @@ from node_world import (
     Impostor,
     World,
     client_context,
-    free_port,
     hello,
     impersonate,
     knock,
@@ -31,6 +30,7 @@ from node_world import (
     world,
 )
 
+from held_ports import free_port
 from keyquorum.node import wire
 from keyquorum.node.connection import Limits
 from keyquorum.node.identity import Identity

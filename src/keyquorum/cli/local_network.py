@@ -39,7 +39,7 @@ from keyquorum.cli.generated import GeneratedFiles
 from keyquorum.cli.login_settings import FILE as LOGIN_FILE
 from keyquorum.cli.login_settings import RP_ID, LoginOptions, LoginSettings
 from keyquorum.cli.node_folder import SETTINGS, NodeFolder
-from keyquorum.cli.ports import HOST, Ports
+from keyquorum.cli.ports import HOST, HeldPorts, Ports
 from keyquorum.cli.processes import Running, Service
 from keyquorum.cli.waiting import POLL_SECONDS, ReadyWait
 from keyquorum.client.async_client import AsyncClient
@@ -98,6 +98,7 @@ class LocalNetwork:
         self._lock: IO[str] | None = None
         self._services: dict[str, Running] = {}
         self._ports = Ports(0, 0, (), ())
+        self._held = HeldPorts()
         self._deployment: Deployment | None = None
         self.network: Network | None = None
         self.seconds: dict[str, float] = {}
@@ -169,7 +170,7 @@ class LocalNetwork:
         return found
 
     def _choose_ports(self, before: Mapping[str, Any]) -> None:
-        self._ports = Ports.choose(self.n, before, self._port)
+        self._ports = Ports.choose(self.n, before, self._held, self._port)
         had = before.get("gateway", 0)
         if had and not self._port and self._ports.gateway != had:
             self._progress(f"port {had} is taken: the gateway is at {self._ports.gateway} now; --port makes it stay")
@@ -372,6 +373,7 @@ class LocalNetwork:
         self._services.clear()
         if chain is not None:
             await chain.stop()
+        self._held.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
