@@ -14,6 +14,8 @@ import pytest
 
 from cluster import Cluster
 
+JSON = {"Content-Type": "application/json"}
+
 SLOW = 100
 STRANGER = "127.0.0.2"
 
@@ -72,7 +74,11 @@ async def test_idle_connections_of_strangers_and_what_they_send_do_not_stop_sign
 
         async def send(party: int) -> None:
             try:
-                async with http.post(cluster.urls[party - 1] + "/v1/sign", data=b"[" + junk + b"1]") as response:
+                async with http.post(
+                    cluster.urls[party - 1] + "/v1/sign",
+                    data=b"[" + junk + b"1]",
+                    headers=JSON,
+                ) as response:
                     statuses[response.status] += 1
             except aiohttp.ClientError:
                 statuses[0] += 1  # cut off while it was sending

@@ -109,12 +109,15 @@ async def test_every_refusal_is_a_code_a_sentence_and_a_hint(
     assert MAIL not in str(answer)
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 async def test_what_is_not_json_is_refused(make_front: Callable[..., Any]) -> None:
     front = await make_front()
     for data in (b"", b"{", b"[]", b'{"a":1,"a":2}', b"\xff", b"[" * 5000):
-        status, answer = await front.call("POST", "/v1/codes", data=data)
+        status, answer = await front.call("POST", "/v1/codes", data=data, headers=JSON)
         assert status == 400 and answer["error"]["code"].startswith("json_")
-    status, answer = await front.call("POST", "/v1/codes", data=b"{}", headers={"Content-Encoding": "gzip"})
+    status, answer = await front.call("POST", "/v1/codes", data=b"{}", headers={"Content-Encoding": "gzip"} | JSON)
     assert status == 400
 
 

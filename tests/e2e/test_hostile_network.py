@@ -187,7 +187,7 @@ async def test_idle_and_slow_connections_and_boundless_claims_cost_little(live: 
         slow = [asyncio.create_task(slowly(writer)) for writer in open_ones[-50:]]
         await asyncio.gather(*(connect(api) for _ in range(100)))
         await asyncio.gather(*(connect(api, b"POST /v1/sign HTTP/1.1\r\nHost: x\r\n") for _ in range(100)))
-        post = b"POST /v1/sign HTTP/1.1\r\nHost: x\r\n"
+        post = b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         await connect(api, post + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n")
         claim = await connect(api, post + b"Content-Length: %d\r\n\r\n" % FOUR_GIB)
         assert claim is not None

@@ -23,6 +23,7 @@ from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import ConfigError, GatewayConfig, dump, load
 from login_kit import Person
 
+JSON = {"Content-Type": "application/json"}
 REQUEST = {"owner": "0x" + "11" * 20, "request": "r" * 16}
 
 
@@ -60,7 +61,7 @@ async def test_the_same_request_sent_twice_gives_the_same_signature(
 
     user._transport.post = spy  # type: ignore[method-assign]
     first = await user.sign_message(key, "once")
-    async with http.post(server.url + "/v1/sign", data=bodies[-1]) as response:
+    async with http.post(server.url + "/v1/sign", data=bodies[-1], headers=JSON) as response:
         again = await response.json()
     assert again["signature"]["compact"] == "0x" + first.compact.hex()
     assert again["public_key"] == "0x" + key.public_key.hex()
@@ -110,12 +111,12 @@ async def test_any_page_may_ask(server: Server, http: aiohttp.ClientSession) -> 
     async with http.options(server.url + "/v1/sign", headers={"Origin": "https://wallet.example"}) as response:
         assert response.status == 204
         assert response.headers["Access-Control-Allow-Origin"] == "*"
-    async with http.post(server.url + "/v1/sign", data=b"{") as response:
+    async with http.post(server.url + "/v1/sign", data=b"{", headers=JSON) as response:
         assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 async def test_metrics_count_requests_by_path_and_status(server: Server, http: aiohttp.ClientSession) -> None:
-    await http.post(server.url + "/v1/sign", data=b"{")
+    await http.post(server.url + "/v1/sign", data=b"{", headers=JSON)
     async with http.get(server.url + "/metrics") as response:
         text = await response.text()
     assert 'keyquorum_gateway_requests_total{path="/v1/sign",status="400"} 1.0' in text

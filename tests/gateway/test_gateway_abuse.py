@@ -21,6 +21,8 @@ from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
 
+JSON = {"Content-Type": "application/json"}
+
 
 async def connect(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     return await asyncio.open_connection("127.0.0.1", server.gateway.port)
@@ -76,7 +78,7 @@ async def test_a_gateway_with_a_request_under_way_ends_in_seconds(
     monkeypatch.setattr(server.gateway, "sign", never)
     await server.__aenter__()
     _, writer = await connect(server)
-    writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
     await asyncio.sleep(0.1)
     async with asyncio.timeout(10):
         await server.close()
@@ -97,7 +99,7 @@ async def test_failed_logins_of_one_address_are_limited(
     async with server:
         seen = []
         for body in (b"", b"", b"", b"", b"x", b"x", b"x", b"x", b"x"):
-            async with http.post(server.url + "/v1/sessions", data=body) as response:
+            async with http.post(server.url + "/v1/sessions", data=body, headers=JSON) as response:
                 seen.append(response.status)
                 answer, wait = await response.json(), response.headers.get("Retry-After")
         assert seen == [400] * 4 + [401] * 3 + [429] * 2
@@ -115,7 +117,7 @@ async def test_behind_a_trusted_proxy_everybody_is_counted_alone(
         raise AuthError("bad_signature", "no", "sign it")
 
     async def ask(server: Server, client: str) -> int:
-        headers = {"X-Forwarded-For": f"203.0.113.9, {client}"}
+        headers = {"X-Forwarded-For": f"203.0.113.9, {client}", "Content-Type": "application/json"}
         async with http.post(server.url + "/v1/sessions", data=b"x", headers=headers) as response:
             return response.status
 

@@ -20,6 +20,9 @@ from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.serving import shell
 
+JSON = {"Content-Type": "application/json"}
+POST = b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
 STATEMENT = {
     "network": "eip155:1:0x0000000000000000000000000000000000000001",
     "session": SessionPrivateKey(5).public.to_jwk(),
@@ -95,7 +98,7 @@ async def test_every_bad_body_is_a_typed_refusal_and_no_node_hears_of_it(
 ) -> None:
     for name, body in BODIES.items():
         start = time.monotonic()
-        async with http.post(server.url + path, data=body) as response:
+        async with http.post(server.url + path, data=body, headers=JSON) as response:
             await refused(response)
         assert time.monotonic() - start < 2, name
     assert not network.attempts
@@ -143,7 +146,7 @@ async def test_a_body_announced_as_too_large_is_refused_before_it_is_sent(server
     import asyncio
 
     reader, writer = await asyncio.open_connection("127.0.0.1", server.gateway.port)
-    writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n\r\n")
+    writer.write(POST + b"Content-Length: 104857600\r\n\r\n")
     status = await asyncio.wait_for(reader.readline(), 2)
     writer.close()
     assert b" 413 " in status
@@ -153,7 +156,7 @@ async def test_a_body_without_length_is_cut_off_at_the_limit(server: Server) -> 
     import asyncio
 
     reader, writer = await asyncio.open_connection("127.0.0.1", server.gateway.port)
-    writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     chunk = b"10000\r\n" + b"a" * 65536 + b"\r\n"
     try:
         for _ in range(40):
@@ -171,7 +174,7 @@ async def test_a_body_that_never_ends_is_given_up(server: Server, monkeypatch: p
 
     monkeypatch.setattr(shell, "BODY_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.gateway.port)
-    writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    writer.write(POST + b"Content-Length: 100\r\n\r\n{")
     status = await asyncio.wait_for(reader.readline(), 3)
     writer.close()
     assert b" 408 " in status
@@ -181,7 +184,9 @@ async def test_compressed_bodies_are_not_read(server: Server, http: aiohttp.Clie
     import zlib
 
     bomb = zlib.compress(b"0" * 50_000_000)
-    async with http.post(server.url + "/v1/sign", data=bomb, headers={"Content-Encoding": "deflate"}) as response:
+    async with http.post(
+        server.url + "/v1/sign", data=bomb, headers={"Content-Encoding": "deflate"} | JSON
+    ) as response:
         assert (await refused(response))["code"] in ("bad_encoding", "too_large")
 
 
@@ -233,7 +238,7 @@ async def test_one_address_cannot_ask_more_than_its_rate(config: GatewayConfig, 
     async with Server(msgspec.structs.replace(config, requests_per_second=3)) as server:
         statuses = []
         for _ in range(10):
-            async with http.post(server.url + "/v1/sign", data=b"{") as response:
+            async with http.post(server.url + "/v1/sign", data=b"{", headers=JSON) as response:
                 statuses.append(response.status)
         async with http.get(server.url + "/livez") as response:
             assert response.status == 200

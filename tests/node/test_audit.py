@@ -33,6 +33,8 @@ from keyquorum.node.problem import UNAVAILABLE, ApiError
 from keyquorum.serving.buckets import Meter
 from keyquorum.serving.shell import Limits
 
+JSON = {"Content-Type": "application/json"}
+
 CANARY = "canary-4f1c9b"
 
 
@@ -270,7 +272,9 @@ async def asked(tmp_path: Path, fault: Exception | None, bodies: list[str]) -> t
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {CANARY}"}) as http:
-            await asyncio.gather(*(http.post(f"{url}/v1/sign?token={CANARY}", data=body) for body in bodies))
+            await asyncio.gather(
+                *(http.post(f"{url}/v1/sign?token={CANARY}", data=body, headers=JSON) for body in bodies)
+            )
             await http.post(f"{url}/v1/{CANARY}", data=b"")
             await http.get(f"{url}/v1/network")
     finally:

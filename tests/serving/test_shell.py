@@ -119,7 +119,9 @@ class Site:
 
     async def post(self, data: Any = None, **options: Any) -> tuple[int, str]:
         """Post a body, by default one that is taken; return status and the code of the refusal."""
-        status, answer = await self.ask("POST", self.server.path, data=data or self.server.body, **options)
+        headers = {"Content-Type": shell.JSON} | options.pop("headers", {})
+        body = data or self.server.body
+        status, answer = await self.ask("POST", self.server.path, data=body, headers=headers, **options)
         return status, answer.get("error", {}).get("code", "")
 
 
@@ -197,7 +199,8 @@ async def _a_body_that_came_while_the_loop_was_busy(server: Server) -> None:
     port = await http_server.start("127.0.0.1", 0)
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.setblocking(False)
-        head = f"POST {server.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(server.body)}\r\n\r\n"
+        head = f"POST {server.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {shell.JSON}\r\n"
+        head += f"Content-Length: {len(server.body)}\r\n\r\n"
         client.sendall(head.encode())
         await until(lambda: any(each.waiting and each.waiting[0] == BODY for each in http_server.connections))
         client.sendall(server.body)
@@ -205,6 +208,15 @@ async def _a_body_that_came_while_the_loop_was_busy(server: Server) -> None:
         received = await asyncio.get_running_loop().sock_recv(client, 4096)
         assert received.startswith(b"HTTP/1.1 200")
     await http_server.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+)
+async def test_what_a_page_sends_without_asking_reaches_no_service(server: Server, kind: str) -> None:
+    async with listening(server) as site:
+        assert await site.post(headers={"Content-Type": kind, "Origin": "https://evil.example"}) == (415, "wrong_type")
+        assert not site.service.began
 
 
 async def test_a_packed_body_is_not_unpacked(server: Server) -> None:
@@ -216,7 +228,8 @@ async def test_a_packed_body_is_not_unpacked(server: Server) -> None:
 async def test_a_body_that_breaks_off_is_the_clients_fault(server: Server) -> None:
     async with listening(server) as site:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(site.url.rpartition(":")[2]))
-        writer.write(f"POST {server.path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".encode())
+        head = f"POST {server.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {shell.JSON}\r\n"
+        writer.write((head + "Transfer-Encoding: chunked\r\n\r\nzz\r\n").encode())
         assert b" 400 " in await reader.readline()
         writer.close()
         assert site.service.began == 0
@@ -296,7 +309,7 @@ async def until(done: Callable[[], bool]) -> None:
 async def test_a_fault_of_ours_shows_nothing(server: Server) -> None:
     async with listening(server) as site:
         site.service.fault = KeyError("canary")
-        status, answer = await site.ask("POST", server.path, data=server.body)
+        status, answer = await site.ask("POST", server.path, data=server.body, headers={"Content-Type": shell.JSON})
         assert (status, answer["error"]["code"]) == (503, "internal")
         assert "canary" not in json.dumps(answer)
 

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-BAD_REQUEST, TOO_SLOW, TOO_LARGE, TOO_MANY, UNAVAILABLE = 400, 408, 413, 429, 503
+BAD_REQUEST, TOO_SLOW, TOO_LARGE, WRONG_TYPE, TOO_MANY, UNAVAILABLE = 400, 408, 413, 415, 429, 503
 HUNG_UP = "hung_up"
 log = structlog.get_logger("keyquorum.serving")
 

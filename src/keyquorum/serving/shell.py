@@ -26,6 +26,7 @@ from keyquorum.serving.problem import (
     TOO_LARGE,
     TOO_MANY,
     TOO_SLOW,
+    WRONG_TYPE,
     Explain,
     Refusal,
     explained,
@@ -36,6 +37,7 @@ from keyquorum.serving.problem import (
 BODY_SECONDS = 10.0
 # Commas, colons and brackets: what a session signed is a string in the body, and nothing around it needs many.
 MAX_MARKS = 2_000
+JSON = "application/json"
 # How many seconds' worth of bytes may come at once.
 BURST_SECONDS = 4.0
 PROBES_PER_SECOND = 50
@@ -198,11 +200,16 @@ class Shell:
     # -- its body --------------------------------------------
 
     async def _body(self, request: web.Request, most: int) -> bytes:
-        """Return the body; raise `Refusal` as soon as it is known to be too large, too slow, too much, or packed."""
+        """Return the body; raise `Refusal` as soon as it is known to be too large, too slow, too much, or packed.
+
+        What is JSON says so: every other type of body a browser sends for any page without asking this server first.
+        """
         if request.content_length is not None and request.content_length > most:
             raise _too_large(most)
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Refusal(BAD_REQUEST, "bad_encoding", "compressed bodies are not read", "send the body as it is")
+        if request.content_type.lower() != JSON:
+            raise Refusal(WRONG_TYPE, "wrong_type", "a body is JSON", f"send it with Content-Type: {JSON}")
         connection: Any = request.protocol
         reading = getattr(connection, "reading", _ignore)
         reading(True)
