@@ -59,6 +59,8 @@ class Live:
 
     async def ask(self, method: str, url: str, **options: Any) -> tuple[int, Any]:
         """Return status and JSON of an answer; an error's body is kept."""
+        if "data" in options:
+            options["headers"] = {"Content-Type": "application/json"} | options.get("headers", {})
         async with self.http.request(method, url, **options) as response:
             content = await response.read()
             if response.status >= 400:

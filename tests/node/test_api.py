@@ -56,6 +56,8 @@ class Site:
         self.service, self.url, self.http = service, url, http
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        if "data" in options:
+            options["headers"] = {"Content-Type": shell.JSON} | options.get("headers", {})
         async with self.http.request(method, self.url + path, **options) as response:
             content = await response.read()
             return response.status, json.loads(content) if content else None
