@@ -70,7 +70,8 @@ async def session(cluster: Cluster) -> Opened:
 
 
 async def refused(http: aiohttp.ClientSession, url: str, name: str, **body: Any) -> str:
-    async with http.post(url, **body) as response:
+    headers = {"Content-Type": "application/json"}
+    async with http.post(url, headers=headers, **body) as response:
         status, answer = response.status, await response.json()
     assert 400 <= status < 500, (name, url, status, answer)
     assert set(answer["error"]) == {"code", "message", "hint"}, name
