@@ -87,6 +87,8 @@ async def test_the_network_page_tells_chain_nodes_and_readiness(
         found = await response.json()
     assert found["network"] == network.id
     assert [node["live"] for node in found["nodes"]] == [True] * 4
+    (newest,) = {node["block"] for node in found["nodes"]}
+    assert newest > 0
     assert found["threshold"] == 3 and found["ready"] is True
     async with http.get(server.url + "/readyz") as response:
         assert response.status == 200

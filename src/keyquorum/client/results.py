@@ -36,12 +36,19 @@ def token_from(text: str | int) -> int:
 class Node:
     """One node as the chain registers it; `live` is None until somebody asked it.
 
-    `url` is None where the registry has none that can be used: the node counts, and is down.
+    `url` is None where the registry has none that can be used: the node counts, and is down. `block` is the newest
+    block that it says it knows, None where nobody asked.
     """
 
     party: int
     url: str | None
     live: bool | None = None
+    block: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the node's object in `GET /v1/network`."""
+        found = {"party": self.party, "url": self.url, "live": self.live}
+        return found if self.block is None else found | {"block": self.block}
 
 
 @dataclass(frozen=True)
@@ -152,5 +159,5 @@ class NetworkStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Return the gateway's `GET /v1/network`."""
-        nodes = [{"party": node.party, "url": node.url, "live": node.live} for node in self.nodes]
+        nodes = [node.to_json() for node in self.nodes]
         return self.facts | {"nodes": nodes, "live": self.live, "keys_waiting": self.pool, "ready": self.ready}

@@ -55,11 +55,11 @@ async def until_seen(committee: Committee, transport: Transport, block: int, sec
     began, seen = time.monotonic(), set[int]()
     waiting = committee.urls
     while True:
-        answers = await asyncio.gather(*(_newest(transport, url) for url in waiting.values()))
+        answers = await asyncio.gather(*(newest(transport, url) for url in waiting.values()))
         told = dict(zip(waiting, answers, strict=True))
-        seen |= {party for party, newest in told.items() if newest is not None and newest >= block}
+        seen |= {party for party, known in told.items() if known is not None and known >= block}
         # Whoever does not answer serves nobody now; whoever comes back reads the chain first.
-        behind = {party for party, newest in told.items() if newest is not None and newest < block}
+        behind = {party for party, known in told.items() if known is not None and known < block}
         enough = len(committee.nodes) - len(seen) < committee.threshold
         passed = time.monotonic() - began
         if not behind or passed > (min(seconds, STRAGGLER_SECONDS) if enough else seconds):
@@ -68,8 +68,8 @@ async def until_seen(committee: Committee, transport: Transport, block: int, sec
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _newest(transport: Transport, url: str) -> int | None:
-    """Return the newest block that a node knows; None when it does not say."""
+async def newest(transport: Transport, url: str) -> int | None:
+    """Return the newest block that the node at `url` knows; None when it does not say."""
     try:
         async with asyncio.timeout(ASK_SECONDS):
             return (await transport.get(url + PATH, _Newest)).block

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from keyquorum.client import commitments, session_list
 from keyquorum.client.connection import Connection
 from keyquorum.client.jobs import SignJob
 from keyquorum.client.minting import MintRequest
-from keyquorum.client.results import NetworkStatus, token_from
+from keyquorum.client.results import NetworkStatus, Node, token_from
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import SignedRuns
+from keyquorum.client.seen import newest
 from keyquorum.client.session import CertificateJob
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import MAX_BODY
@@ -219,8 +221,17 @@ class Gateway(Connection):
         async with self._status_lock:
             fresh = STATUS_FRESH_SECONDS if self._status is not None and self._status[1].ready else STARTING_SECONDS
             if self._status is None or time.monotonic() - self._status[0] > fresh:
-                self._status = (time.monotonic(), await self.network())
+                began, status = time.monotonic(), await self.network()
+                self._status = (began, replace(status, nodes=await self._with_blocks(status.nodes)))
             return self._status[1]
+
+    async def _with_blocks(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
+        """Return the nodes with the newest block that each knows: for pages, which cannot ask nodes themselves."""
+        known = await asyncio.gather(*(self._block_of(node) for node in nodes))
+        return tuple(replace(node, block=block) for node, block in zip(nodes, known, strict=True))
+
+    async def _block_of(self, node: Node) -> int | None:
+        return await newest(self._transport, node.url) if node.live and node.url else None
 
     def network_file(self) -> dict[str, str]:
         """Answer `GET /network.json`: how a client reaches this network through this gateway."""
