@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "cluster"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from devices import Device
+from page_modules import Ask, runner
 
 from cluster import ETHER, HOST, Cluster
 from codes.code_world import Mailboxes, smtp_server
@@ -186,6 +187,12 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             yield World(cluster, server, origin, providers.mail, providers.discord, providers.issuer)
 
 
+@pytest.fixture(scope="module")
+def ask() -> Ask:
+    """`ask(module, function, [arguments, ...])`: the results of the calls, in one run of node."""
+    return runner()
+
+
 def chromium() -> str:
     """The path of the system's Chromium; skips when there is none."""
     named = os.environ.get("KEYQUORUM_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -221,3 +228,12 @@ async def new_device(browser: Any, world: World) -> AsyncIterator[Any]:
     yield make
     for device in devices:
         await device.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def person(new_device: Any) -> Device:
+    """Somebody who is logged in with a passkey and has a key."""
+    device: Device = await new_device()
+    said = await device.new_passkey()
+    assert said == "Logged in.", said
+    return device

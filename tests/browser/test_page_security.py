@@ -54,7 +54,7 @@ async def test_a_passkey_that_nobody_registered_is_told_so(new_device: Any) -> N
     (credential,) = await maker.credentials()
     device = await new_device()
     await device.receive(credential | {"credentialId": "bmV2ZXIgc2VlbiBhbnl3aGVyZQ=="})
-    said = await device.click("#choices", "Passkey")
+    said = await device.click("#choices", "Use a passkey I have")
     assert said.startswith("no key is registered with this passkey"), said
 
 

@@ -129,7 +129,7 @@ async def test_the_openapi_document_lists_every_route(server: Server, http: aioh
         paths = (await response.json())["paths"]
     assert server._http is not None
     routes = {r.resource.canonical for r in server._http.app.router.routes() if r.resource is not None}
-    page = {"/", "/page.css", "/js/{name}"}
+    page = {"/", "/page.css", "/icon.svg", "/js/{name}"}
     assert routes - {"/metrics", "/v1/openapi.json"} - page == set(paths)
 
 

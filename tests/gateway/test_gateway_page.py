@@ -13,8 +13,8 @@ from keyquorum.gateway.app import Server
 from keyquorum.gateway.page import connections, policy
 
 WEB = Path(keyquorum.web.__file__).parent
-PATHS = ["/", "/page.css", *(f"/js/{path.name}" for path in sorted((WEB / "js").glob("*.js")))]
-TYPES = {"": "text/html", "css": "text/css", "js": "text/javascript"}
+PATHS = ["/", "/page.css", "/icon.svg", *(f"/js/{path.name}" for path in sorted((WEB / "js").glob("*.js")))]
+TYPES = {"": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def rules(text: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ HEADERS = {
 }
 
 
-PATHS = ("/", "/page.css", "/js/{name}")
+PATHS = ("/", "/page.css", "/icon.svg", "/js/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def serving(connect: Iterable[str]) -> Callable[[web.Request], web.Response]:
 def _load() -> dict[str, _File]:
     """Return the files of `keyquorum.web` by their path on the gateway."""
     root = files("keyquorum.web")
-    found = {"/": root / "index.html", "/page.css": root / "page.css"}
+    found = {"/": root / "index.html", "/page.css": root / "page.css", "/icon.svg": root / "icon.svg"}
     found |= {f"/js/{each.name}": each for each in (root / "js").iterdir() if each.name.endswith(".js")}
     return {path: _read(each.read_bytes(), each.name) for path, each in found.items()}
 

@@ -42,6 +42,12 @@ export function encode(type, value) {
   return concat(word(BigInt(value.length)), encodeTuple(value.map(() => type.list), value));
 }
 
+/** @param {string} signature of a function or an error @returns {string} 0x, the 4 bytes that stand for it */
+export const selector = (signature) => toHex(keccak256(utf8(signature)).slice(0, 4));
+
+/** @param {string} signature of an event @returns {string} 0x, its first topic */
+export const topic = (signature) => toHex(keccak256(utf8(signature)));
+
 /**
  * @param {string} signature for example "nonces(uint256)"
  * @param {Type[]} types of its arguments

@@ -4,7 +4,7 @@
  * @module
  */
 import { toBase64url } from "./bytes.js";
-import { get, post } from "./gateway.js";
+import { get, post, safeUrl } from "./gateway.js";
 import { claimsOf, sign } from "./jws.js";
 import { Tag, taggedHash } from "./transcript.js";
 
@@ -27,7 +27,7 @@ export async function send(services, channel, address, statement) {
 
 /** @param {string} service @param {string} channel @param {string} address @param {object} statement */
 async function sendOne(service, channel, address, statement) {
-  const { channels, name } = await get(`${service}/v1/issuer`);
+  const { channels, name } = await get(`${safeUrl(service)}/v1/issuer`);
   if (!channels.includes(channel)) return undefined;
   return { service, name, ...(await post(`${service}/v1/codes`, { channel, address, statement })) };
 }

@@ -1,5 +1,5 @@
 /**
- * Small pieces of the page: elements, the status line, and a dialog that asks for some texts.
+ * Small pieces of the page: elements, the status line, texts to be copied, and a dialog that asks.
  * @module
  */
 
@@ -20,22 +20,37 @@ export function say(text, failed = false) {
   element("status").className = failed ? "error" : "";
 }
 
+let busy = false;
+
 /**
- * Run what a button stands for: one thing at a time, its failure told in words.
+ * Run what a button stands for: one thing at a time, however often it is clicked; its failure told in words. What an
+ * earlier one has left is cleared first, so that no old result stands below a new error.
  * @param {string} doing shown while it runs
  * @param {() => Promise<string | void>} act returns what to say when it is done
  */
 export async function run(doing, act) {
-  const buttons = [...document.querySelectorAll("main button")].map((button) => /** @type {HTMLButtonElement} */ (button));
-  for (const button of buttons) button.disabled = true;
+  if (busy) return;
+  busy = true;
+  const buttons = () => /** @type {HTMLButtonElement[]} */ ([...document.querySelectorAll("main button")]);
+  for (const button of buttons()) button.disabled = true;
+  element("result").textContent = "";
+  element("outcome").hidden = true;
   say(doing);
   try {
     say((await act()) ?? "");
   } catch (error) {
     say(explain(error), true);
   } finally {
-    for (const button of document.querySelectorAll("main button")) /** @type {HTMLButtonElement} */ (button).disabled = false;
+    busy = false;
+    for (const button of buttons()) button.disabled = false;
   }
+}
+
+/** @param {string} label @param {string} text a result that can be copied */
+export function showResult(label, text) {
+  element("result-label").textContent = label;
+  element("result").textContent = text;
+  element("outcome").hidden = false;
 }
 
 /** @param {any} error */
@@ -45,16 +60,44 @@ function explain(error) {
   return error?.message ?? String(error);
 }
 
+/** @param {string} label @param {string} doing @param {() => Promise<string | void>} act */
+export const button = (label, doing, act) => make("button", label, { type: "button", onclick: () => run(doing, act) });
+
+/** @param {string} text a line of a list @param {...HTMLElement} buttons */
+export function item(text, ...buttons) {
+  const line = make("li", "");
+  line.append(make("span", text), ...buttons);
+  return line;
+}
+
+/**
+ * Let a button copy what an element shows.
+ * @param {HTMLElement} control
+ * @param {() => string} text
+ */
+export function copies(control, text) {
+  const label = control.textContent;
+  control.onclick = async () => {
+    const copied = await navigator.clipboard.writeText(text()).then(() => true, () => false);
+    control.textContent = copied ? "Copied" : "Select it to copy";
+    setTimeout(() => (control.textContent = label), 1500);
+  };
+}
+
 /**
  * @param {string} title
  * @param {string} text
  * @param {Array<Record<string, any> & {label: string, name: string}>} inputs properties of the input elements
+ * @param {{ok?: string, rows?: [string, string][], warnings?: string[]}} [more] the button's word; what will happen, line by line
  * @returns {Promise<Record<string, string> | undefined>} undefined: cancelled
  */
-export function ask(title, text, inputs) {
+export function ask(title, text, inputs, { ok = "Continue", rows = [], warnings = [] } = {}) {
   const dialog = /** @type {HTMLDialogElement} */ (element("ask"));
   element("ask-title").textContent = title;
   element("ask-text").textContent = text;
+  element("ask-ok").textContent = ok;
+  element("ask-rows").replaceChildren(...rows.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
+  element("ask-warnings").replaceChildren(...warnings.map((warning) => make("li", warning)));
   const fields = inputs.map(({ label, ...properties }) => {
     const field = make("label", `${label} `);
     field.append(Object.assign(document.createElement("input"), properties));
@@ -70,3 +113,6 @@ export function ask(title, text, inputs) {
     };
   });
 }
+
+/** @param {string} title @param {string} text @param {Parameters<typeof ask>[3]} more @returns {Promise<boolean>} */
+export const confirm = async (title, text, more) => (await ask(title, text, [], more)) !== undefined;

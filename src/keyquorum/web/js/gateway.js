@@ -1,10 +1,11 @@
 /**
- * The gateway that serves this page, and the chain it names. Both are asked, neither is believed more than it must be.
+ * Asking over HTTP: the gateway that serves this page, and the others that it names. Nobody is believed here (`checks.js`).
  * @module
  */
 import { shuffled, spread, turned } from "./runs.js";
 
 const SIGNED_AT_MOST = 3;
+const SECONDS = 90;
 
 /** An answer that says no, with what a person can do about it. */
 export class Refused extends Error {
@@ -26,7 +27,8 @@ async function ask(url, options) {
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", cache: "no-store", ...options });
+    const signal = AbortSignal.timeout(1000 * SECONDS);
+    response = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", cache: "no-store", redirect: "error", signal, ...options });
   } catch {
     throw new Refused("unreachable", `${where} does not answer`, "try again in a moment");
   }
@@ -35,6 +37,17 @@ async function ask(url, options) {
   const error = answer?.error ?? {};
   const message = error.message ?? `${where} answered ${response.status}`;
   throw new Refused(error.code ?? "bad_answer", message, error.hint ?? "", error.parties ?? []);
+}
+
+/**
+ * @param {any} url that somebody else names: providers, code services
+ * @returns {string} the same; throws unless it is https, or http on this computer, and names no user
+ */
+export function safeUrl(url) {
+  const { protocol, hostname, username, password } = new URL(url);
+  const here = protocol === "http:" && (hostname === "localhost" || hostname === "127.0.0.1" || hostname === "[::1]");
+  if ((protocol !== "https:" && !here) || username || password) throw new Error(`the gateway names ${hostname || "an address"} in a form that is not safe: do not log in there`);
+  return url;
 }
 
 /** @param {string} path */
@@ -46,15 +59,16 @@ export const post = (url, body) =>
 
 /**
  * Ask for what nodes do together: which of them may do it is signed with the request, and signed again with others when
- * all of these failed. Who answers is what the gateway says; a lie costs time, and nothing else.
+ * all of these failed. Nodes and threshold are the registry's; who answers is what the gateway says: a lie costs time.
+ * @param {import("./chain.js").Network} network
  * @param {string} path
  * @param {(runs: number[][]) => Promise<object>} sign
  * @returns {Promise<any>}
  */
-export async function postSigned(path, sign) {
-  const { nodes, threshold } = await get("/v1/network");
-  const order = shuffled(nodes.map((/** @type {any} */ node) => node.party));
-  let avoid = nodes.filter((/** @type {any} */ node) => node.live === false).map((/** @type {any} */ node) => node.party);
+export async function postSigned({ nodes, threshold }, path, sign) {
+  const order = shuffled(nodes.map(({ party }) => party));
+  const hint = await told();
+  let avoid = order.filter((party) => hint.get(party)?.live === false);
   for (let tries = 0; ; tries++) {
     try {
       return await post(path, await sign(turned(spread(order, threshold, avoid), tries)));
@@ -66,24 +80,14 @@ export async function postSigned(path, sign) {
 }
 
 /**
- * What does not change while the page is open.
- * @returns {Promise<{login: any, network: string, chainId: number, contracts: Record<string, string>, rpc: string}>}
+ * What the gateway says about the nodes just now: whether each answers, and the newest block that it knows.
+ * @returns {Promise<Map<number, {live: boolean, block?: number}>>} by party; empty when it does not say
  */
-export async function describe() {
-  const [login, facts, file] = await Promise.all([get("/v1/login"), get("/v1/network"), get("/network.json")]);
-  return { login, network: facts.network, chainId: facts.chain_id, contracts: facts.contracts, rpc: file.rpc };
+export async function told() {
+  try {
+    const { nodes } = await get("/v1/network");
+    return new Map(nodes.map((/** @type {any} */ node) => [node.party, { live: node.live !== false, block: node.block }]));
+  } catch {
+    return new Map();
+  }
 }
-
-/**
- * @param {string} rpc the chain's endpoint
- * @param {string} method
- * @param {...any} params
- */
-export async function chain(rpc, method, ...params) {
-  const answer = await post(rpc, { jsonrpc: "2.0", id: 1, method, params });
-  if (answer.error) throw new Refused("chain", `the chain refuses: ${answer.error.message}`, "");
-  return answer.result;
-}
-
-/** @param {string} rpc @returns {Promise<string>} hash of the newest block */
-export const newestBlock = async (rpc) => (await chain(rpc, "eth_getBlockByNumber", "latest", false)).hash;

@@ -8,15 +8,17 @@
  */
 import { toHex } from "./bytes.js";
 import * as discord from "./discord.js";
-import { newestBlock, postSigned } from "./gateway.js";
+import { recentBlock } from "./chain.js";
+import { certificate as checkCertificate } from "./checks.js";
+import { postSigned } from "./gateway.js";
 import { takeAnswer, authorizationUrl } from "./oidc.js";
 import * as passkey from "./passkey.js";
 import { claims, loginRequest, newSession } from "./session.js";
-import { challengeOf, newStatement, thumbprint } from "./statement.js";
+import { challengeOf, newStatement } from "./statement.js";
 import { forget, load, save } from "./store.js";
 
 /** @typedef {import("./session.js").Session} Session */
-/** @typedef {import("./keys.js").Network} Network */
+/** @typedef {import("./chain.js").Network} Network */
 /** @typedef {{session: Session, statement: import("./statement.js").Statement, stepUp?: string}} Attempt */
 /** @typedef {{session: Session, before: any[], userPublicKey?: string}} Done `before`: the identities of the session that was stepped up */
 
@@ -31,7 +33,7 @@ const WAITING = "waiting";
  * @returns {Promise<Attempt>}
  */
 export async function begin(network, open) {
-  const block = await newestBlock(network.rpc);
+  const block = await recentBlock(network.rpc);
   if (open) {
     const { keys, scopes, exp, limits } = claims(open);
     const wanted = { network: network.network, session: open.jwk, keys, scopes, expires: exp, block, uses: limits.signatures };
@@ -44,19 +46,33 @@ export async function begin(network, open) {
 }
 
 /**
+ * @param {Network} network
  * @param {Attempt} attempt
  * @param {string} method
- * @param {object} proof
- * @returns {Promise<Done>} the session is remembered by this browser
+ * @param {any} proof
+ * @returns {Promise<Done>} with a certificate that holds for exactly this; the session is remembered by this browser
  */
-export async function finish({ session, statement, stepUp }, method, proof) {
-  const { certificate } = await postSigned("/v1/sessions", loginRequest(session, statement, method, proof, stepUp));
-  const before = stepUp ? claims(session).methods : [];
-  const opened = { ...session, certificate };
-  if (claims(opened).sub !== (await thumbprint(session.jwk))) throw new Error("the certificate is for another session");
+export async function finish(network, { session, statement, stepUp }, method, proof) {
+  const { certificate } = await postSigned(network, "/v1/sessions", loginRequest(session, statement, method, proof, stepUp));
+  const old = stepUp ? claims(session) : undefined;
+  const id = await identityOf(network, method, proof);
+  await checkCertificate(network, certificate, statement, method, id, old);
+  const userPublicKey = method === "passkey" ? passkey.userPublicKey(proof) : undefined;
+  const passkeys = id && userPublicKey ? { ...session.passkeys, [id]: userPublicKey } : session.passkeys;
+  const opened = { ...session, certificate, passkeys };
   await save("session", opened);
-  const userPublicKey = method === "passkey" ? passkey.userPublicKey(/** @type {any} */ (proof)) : undefined;
-  return { session: opened, before, userPublicKey };
+  return { session: opened, before: old?.methods ?? [], userPublicKey };
+}
+
+/**
+ * @param {Network} network
+ * @param {string} method
+ * @param {any} proof
+ * @returns {Promise<string | undefined>} whose proof it is, where that can be known here; names at providers only nodes know
+ */
+async function identityOf(network, method, proof) {
+  if (method === "siwe") return proof.message.split("\n")[1].toLowerCase();
+  return method === "passkey" ? passkey.identity(network.login.rp_id, proof) : undefined;
 }
 
 /**
@@ -66,7 +82,7 @@ export async function finish({ session, statement, stepUp }, method, proof) {
  */
 export async function withPasskey(network, attempt, allowed) {
   const challenge = await challengeOf(attempt.statement);
-  return finish(attempt, "passkey", await passkey.prove(network.login.rp_id, challenge, allowed));
+  return finish(network, attempt, "passkey", await passkey.prove(network.login.rp_id, challenge, allowed));
 }
 
 /**
@@ -88,8 +104,11 @@ async function leave(attempt, method, url) {
   location.assign(url);
 }
 
-/** @returns {Promise<Done | undefined>} the login that a provider's answer completes, if the page was opened by one */
-export async function resume() {
+/**
+ * @param {Network} network
+ * @returns {Promise<Done | undefined>} the login that a provider's answer completes, if the page was opened by one
+ */
+export async function resume(network) {
   const answer = takeAnswer();
   if (!answer) return undefined;
   const waiting = await load(WAITING);
@@ -97,6 +116,6 @@ export async function resume() {
   if (!waiting) return undefined;
   if (answer.error) throw new Error(`the provider says: ${answer.error_description ?? answer.error}`);
   const { attempt, method } = waiting;
-  if (method === "oidc") return finish(attempt, method, { id_token: answer.id_token ?? "" });
-  return finish(attempt, method, await discord.prove(answer.access_token ?? "", attempt.statement));
+  if (method === "oidc") return finish(network, attempt, method, { id_token: answer.id_token ?? "" });
+  return finish(network, attempt, method, await discord.prove(network, answer.access_token ?? "", attempt.statement));
 }

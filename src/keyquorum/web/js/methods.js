@@ -6,7 +6,9 @@
  */
 import * as codes from "./codes.js";
 import { ask } from "./dialog.js";
+import * as discord from "./discord.js";
 import * as login from "./login.js";
+import * as oidc from "./oidc.js";
 import * as passkey from "./passkey.js";
 import { fingerprint } from "./session.js";
 import * as wallet from "./wallet.js";
@@ -20,50 +22,62 @@ const WORDS = Object.freeze({
 });
 
 /**
- * @param {import("./keys.js").Network} network
+ * @param {import("./chain.js").Network} network
  * @param {import("./session.js").Session} [open] a session to be stepped up, when a login is to be added
  * @returns {Way[]}
  */
 export function ways(network, open) {
-  const { methods, oidc, discord, codes: services } = network.login;
+  const { methods, rp_id: rpId, codes: services } = network.login;
   const attempt = () => login.begin(network, open);
   /** @type {Way[]} */
   const found = [];
-  if (methods.includes("passkey") && network.login.rp_id && globalThis.PublicKeyCredential) {
-    found.push({ label: "New passkey", start: () => newPasskey(network, attempt) });
-    found.push({ label: "Passkey", start: async () => login.withPasskey(network, await attempt()) });
+  if (methods.includes("passkey") && rpId && globalThis.PublicKeyCredential) {
+    found.push({ label: "Create a passkey", start: () => newPasskey(network, attempt) });
+    found.push({ label: "Use a passkey I have", start: async () => login.withPasskey(network, await attempt()) });
   }
-  if (methods.includes("oidc")) {
-    // "code": an application of programs, which exchange a code with the provider themselves.
-    for (const provider of oidc.filter((/** @type {any} */ each) => each.flow !== "code")) {
-      found.push({ label: titled(provider.name), start: async () => (await login.leaveForOidc(await attempt(), provider), undefined) });
-    }
-  }
-  if (methods.includes("discord") && discord) {
-    found.push({ label: "Discord", start: async () => (await login.leaveForDiscord(await attempt(), discord), undefined) });
-  }
+  found.push(...atProviders(network, attempt));
   const browserWallet = wallet.provider();
   if (methods.includes("siwe") && browserWallet) {
-    found.push({ label: "Wallet", start: () => withWallet(attempt, browserWallet) });
+    found.push({ label: "Browser wallet", start: () => withWallet(network, attempt, browserWallet) });
   }
   for (const channel of /** @type {const} */ (["email", "sms"])) {
     if (methods.includes(channel) && services.length) {
-      found.push({ label: WORDS[channel].label, start: () => withCodes(services, channel, attempt) });
+      found.push({ label: WORDS[channel].label, start: () => withCodes(network, services, channel, attempt) });
     }
   }
   return found;
 }
 
-/** @param {string} name */
-const titled = (name) => name.charAt(0).toUpperCase() + name.slice(1);
+/**
+ * @param {import("./chain.js").Network} network
+ * @param {() => Promise<login.Attempt>} attempt
+ * @returns {Way[]} those for which the browser leaves; a provider under another's name is left out
+ */
+function atProviders({ login: { methods, oidc: providers, discord: application } }, attempt) {
+  /** @type {Way[]} */
+  const found = [];
+  const offer = (/** @type {() => string} */ labelled, /** @type {(begun: login.Attempt) => Promise<void>} */ leave) => {
+    try {
+      found.push({ label: labelled(), start: async () => (await leave(await attempt()), undefined) });
+    } catch (error) {
+      console.warn(/** @type {Error} */ (error).message);
+    }
+  };
+  // "code": an application of programs, which exchange a code with the provider themselves.
+  for (const provider of methods.includes("oidc") ? providers.filter((/** @type {any} */ each) => each.flow !== "code") : []) {
+    offer(() => oidc.labelOf(provider), (begun) => login.leaveForOidc(begun, provider));
+  }
+  if (methods.includes("discord") && application) offer(() => discord.labelOf(application), (begun) => login.leaveForDiscord(begun, application));
+  return found;
+}
 
 /**
  * Make a passkey, and log in with it: the authenticator is asked twice.
- * @param {import("./keys.js").Network} network
+ * @param {import("./chain.js").Network} network
  * @param {() => Promise<login.Attempt>} attempt
  */
 async function newPasskey(network, attempt) {
-  const asked = await ask("New passkey", "A name by which you will find it on this device.", [
+  const asked = await ask("Create a passkey", "A name by which you will find it on this device.", [
     { label: "Name", name: "name", required: true, maxLength: 60, value: "Keyquorum key", autocomplete: "username webauthn" },
   ]);
   if (!asked) return undefined;
@@ -71,18 +85,23 @@ async function newPasskey(network, attempt) {
   return login.withPasskey(network, await attempt(), [made]);
 }
 
-/** @param {() => Promise<login.Attempt>} attempt @param {wallet.Provider} provider */
-async function withWallet(attempt, provider) {
+/**
+ * @param {import("./chain.js").Network} network
+ * @param {() => Promise<login.Attempt>} attempt
+ * @param {wallet.Provider} provider
+ */
+async function withWallet(network, attempt, provider) {
   const begun = await attempt();
-  return login.finish(begun, "siwe", await wallet.prove(begun.statement, provider));
+  return login.finish(network, begun, "siwe", await wallet.prove(begun.statement, provider));
 }
 
 /**
+ * @param {import("./chain.js").Network} network
  * @param {string[]} services
  * @param {"email" | "sms"} channel
  * @param {() => Promise<login.Attempt>} attempt
  */
-async function withCodes(services, channel, attempt) {
+async function withCodes(network, services, channel, attempt) {
   const words = WORDS[channel];
   const where = await ask(words.label, "Each code service sends you a code of its own.", [
     { label: words.label2, name: "address", required: true, ...words.input },
@@ -96,7 +115,7 @@ async function withCodes(services, channel, attempt) {
   const given = sent.filter(({ id }) => typed[id]);
   const assertions = await Promise.all(given.map((one) => codes.answer(one, typed[one.id].replace(/\s/g, ""), begun.session.key)));
   if (!assertions.length) throw new Error("no code was typed");
-  return login.finish(begun, channel, codes.proof(assertions));
+  return login.finish(network, begun, channel, codes.proof(assertions));
 }
 
 /** @param {codes.Asked} asked */

@@ -7,17 +7,28 @@
  * @module
  */
 import { random, toBase64url } from "./bytes.js";
-import { get } from "./gateway.js";
+import { get, safeUrl } from "./gateway.js";
 
 const STATE = "keyquorum-state";
 
 /** Where providers send the browser back to: this page, without query and fragment. */
 export const redirectUri = () => location.origin + location.pathname;
 
+/**
+ * The gateway says who a provider is; what a person reads on the button must not be another's name.
+ * @param {{name: string, issuer: string}} provider
+ * @returns {string} for the button: the name, and the host where the browser will be
+ */
+export function labelOf({ name, issuer }) {
+  const { host } = new URL(safeUrl(issuer));
+  if (/google/i.test(name) && host !== "accounts.google.com") throw new Error(`this gateway calls ${host} Google: do not log in there`);
+  return `${name.charAt(0).toUpperCase()}${name.slice(1)} (${host})`;
+}
+
 /** @param {{issuer: string, authorization_endpoint?: string}} provider */
 async function endpointOf(provider) {
   if (provider.authorization_endpoint) return provider.authorization_endpoint;
-  const found = await get(`${provider.issuer.replace(/\/$/, "")}/.well-known/openid-configuration`);
+  const found = await get(`${safeUrl(provider.issuer).replace(/\/$/, "")}/.well-known/openid-configuration`);
   if (found.issuer !== provider.issuer) throw new Error("the provider's discovery document is another issuer's");
   return found.authorization_endpoint;
 }
@@ -41,8 +52,7 @@ export async function authorizationUrl(provider, nonce) {
 
 /** @param {string} url @param {Record<string, string>} values */
 export function withQuery(url, values) {
-  const whole = new URL(url);
-  if (whole.protocol !== "https:" && !["localhost", "127.0.0.1"].includes(whole.hostname)) throw new Error("the provider's address is not https");
+  const whole = new URL(safeUrl(url));
   for (const [name, value] of Object.entries(values)) whole.searchParams.set(name, value);
   return whole.href;
 }

@@ -9,6 +9,7 @@
 import { concat, equal, fromBase64url, fromInteger, random, sha256, toBase64url, toHex, toInteger } from "./bytes.js";
 import { get } from "./gateway.js";
 import { load, save } from "./store.js";
+import { Tag, taggedHash } from "./transcript.js";
 
 const ES256 = -7;
 const EDDSA = -8;
@@ -16,6 +17,7 @@ const RS256 = -257;
 const CREDENTIAL_AT = 55;
 const HAS_EXTENSIONS = 0x80;
 const TIMEOUT = 120_000;
+const MOST_KEYS = 16;
 
 /** @param {string} credentialId base64url */
 const remembered = (credentialId) => `passkey:${credentialId}`;
@@ -102,6 +104,15 @@ export async function prove(rpId, challenge, allowed = []) {
   return { ...assertion, public_key: toBase64url(await keyOf(assertion)) };
 }
 
+/** @param {any} text that anybody may have written @returns {Uint8Array | undefined} what is no key hides no other */
+function asKey(text) {
+  try {
+    return fromBase64url(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * @param {{credential_id: string, client_data_json: string, authenticator_data: string, signature: string}} assertion
  * @returns {Promise<Uint8Array>} the COSE key under which the assertion holds
@@ -110,9 +121,10 @@ async function keyOf(assertion) {
   const known = await load(remembered(assertion.credential_id));
   if (known) return fromBase64url(known);
   const told = await get(`/v1/passkeys/${assertion.credential_id}`);
-  for (const text of [told.public_key, ...told.others]) {
-    const key = fromBase64url(text);
-    if (await holds(key, assertion)) {
+  const named = [told.public_key, ...(Array.isArray(told.others) ? told.others : [])].slice(0, MOST_KEYS);
+  for (const text of named) {
+    const key = asKey(text);
+    if (key && (await holds(key, assertion))) {
       await save(remembered(assertion.credential_id), text);
       return key;
     }
@@ -173,6 +185,14 @@ export function toDer(compact) {
   const content = concat(...numbers);
   return concat(new Uint8Array([0x30, content.length]), content);
 }
+
+/**
+ * @param {string} rpId
+ * @param {Record<string, string>} proof
+ * @returns {Promise<string>} 0x, what stands for this passkey in the permission contract
+ */
+export const identity = async (rpId, proof) =>
+  toHex(await taggedHash(Tag.PASSKEY_ID, rpId, fromBase64url(proof.credential_id), fromBase64url(proof.public_key)));
 
 /**
  * @param {Record<string, string>} proof

@@ -12,6 +12,7 @@ import { challengeOf, thumbprint } from "./statement.js";
  * @property {CryptoKey} key private, not extractable
  * @property {Jwk} jwk its public half
  * @property {string} [certificate] the network's word on whose it is; none before the login is done
+ * @property {Record<string, string>} [passkeys] for each passkey among its identities, by id, what the chain stores of it
  */
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256" };

@@ -31,7 +31,7 @@ function takeQuestion() {
 
 /**
  * Do what a program asks for.
- * @param {import("./keys.js").Network} network
+ * @param {import("./chain.js").Network} network
  * @returns {Promise<string | undefined>} what to say when it is done; undefined: nobody asked
  */
 export async function serve(network) {
@@ -57,7 +57,7 @@ export async function serve(network) {
 }
 
 /**
- * @param {import("./keys.js").Network} network
+ * @param {import("./chain.js").Network} network
  * @param {Statement} statement
  */
 async function question(network, statement) {

@@ -14,6 +14,7 @@ export const Tag = Object.freeze({
   PASSKEY_ID: "keyquorum/1/auth/passkey-id",
   BEARER_DIGEST: "keyquorum/1/auth/token-digest",
   BEARER_BINDING: "keyquorum/1/auth/token-binding",
+  BEARER_RECEIPT: "keyquorum/1/auth/token-receipt",
   CODE_ANSWER: "keyquorum/1/auth/code-answer",
 });
 
