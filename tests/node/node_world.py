@@ -40,7 +40,7 @@ def make_identity() -> Identity:
     return Identity(*_make_tls_key(), b"\x01" * 32)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Wait for `condition`; the time limit only turns a hang into a failure."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  any condition, none of which is an event
