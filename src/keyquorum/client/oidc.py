@@ -54,6 +54,7 @@ def provider_called(login: Mapping[str, Any], name: str) -> OidcLogin:
         raise Misconfigured(f"the login configuration is not one: {error}", code="bad_login_configuration") from None
     for provider in found:
         if provider.name == name:
+            oauth.check_url(provider.issuer)
             return provider
     known = ", ".join(provider.name for provider in found) or "none"
     raise Misconfigured(
