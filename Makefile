@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install tools demo up test quick check fmt bench soak contracts
+.PHONY: help install tools demo up test quick check fmt bench attacks soak contracts
 PURE := tests/algebra tests/rounds tests/protocols tests/intents tests/auth
 help: ## show this menu
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ fmt: install ## format the code
 
 bench: install ## measure, and compare with the table in docs/performance.md
 	@$(BIN)/keyquorum bench
+
+attacks: install ## attack a fresh local network in every way that we know, and print what each attack got
+	@cd tests && ../$(BIN)/python -m hostile
 
 soak: install ## the long sweeps of docs/reliability.md; `make soak T=tests/sim` only some
 	@$(BIN)/python -m pytest -q -m soak $(T)

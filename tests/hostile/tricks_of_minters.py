@@ -1,0 +1,127 @@
+"""What whoever owns, mints or registers something on the chain tries with those who read it or pay for it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from aiohttp import web
+from eth_account import Account
+
+from hostile.attack import MINTER, NODE, Outcome, trick
+from hostile.scene import ETHER, Scene, folder_of, http_from, say, word
+from keyquorum.chain.contracts import interface
+from keyquorum.chain.devchain.accounts import ACCOUNTS
+from keyquorum.chain.rpc import Reverted, RpcError, Sender
+from keyquorum.client.errors import KeyquorumError
+from keyquorum.node.identity import Identity
+from keyquorum.node.store import Store
+from keyquorum.node.vault import KeySource
+
+BAD_URLS = {
+    "a byte that is no text": b"http://\xff",
+    "a name over 63 letters": b"http://" + b"a" * 64 + b".example",
+    "a path": b"http://127.0.0.1:1/router/reboot?confirm=yes&x=",
+    "an unfinished address": b"http://[::1",
+    "port 99999": b"http://127.0.0.1:99999",
+}
+
+
+def _update_endpoint(url: bytes, host: str, port: int) -> bytes:
+    """Return the call with bytes where text should be, as the ABI encodes them."""
+    data = interface("Staking").encode("updateEndpoint", "x" * len(url), host, port)
+    return data.replace(b"x" * len(url), url) if url else data
+
+
+def _node_account(scene: Scene, party: int) -> Sender:
+    """Return what sends transactions as a node, as its operator may; the running node's store is copied first."""
+    folder = folder_of(scene.target) / f"node-{party}"
+    with tempfile.TemporaryDirectory() as copied:
+        data = Path(shutil.copytree(folder / "data", Path(copied) / "data"))
+        store = Store(data, KeySource("key-file", bytes.fromhex((folder / "store.key").read_text())))
+        try:
+            return Sender(scene.rpc, Identity.load(store, data).chain_key)
+        finally:
+            store.close()
+
+
+@trick(NODE, "registers a URL that nobody can read")
+async def poisoned_registry(scene: Scene) -> Outcome:
+    """One node of four puts all kinds of text into the registry; everybody else must go on, also who comes later."""
+    n = len(scene.target.nodes)
+    node = _node_account(scene, n)
+    staking = scene.target.contracts["Staking"]
+    entries = await scene.net._found_deployment.bind(scene.rpc, "Staking").read("getNodes")
+    mine = entries[n - 1]
+    got = []
+    for name, url in BAD_URLS.items():
+        try:
+            await node.send(staking, _update_endpoint(url, mine.meshHost, mine.port))
+        except (Reverted, RpcError):
+            continue  # the contract refuses it
+        try:
+            async with scene.net.client(timeout=20.0) as late:
+                await late.sign_message(scene.key, name)
+        except (KeyquorumError, ValueError) as error:
+            got.append(f"{name}: {type(error).__name__}")
+    await node.send(staking, interface("Staking").encode("updateEndpoint", mine.url, mine.meshHost, mine.port))
+    return Outcome(bool(got), "; ".join(got) or "refused by the contract, or only that node is down")
+
+
+@trick(NODE, "registers an address inside other people's machines")
+async def aimed_requests(scene: Scene) -> Outcome:
+    """Its URL has a path; whoever asks the nodes sends what the path says."""
+    got: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        got.append(f"{request.method} {request.raw_path}")
+        return web.json_response({})
+
+    n = len(scene.target.nodes)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/router/reboot?confirm=yes&x="
+    node = _node_account(scene, n)
+    staking = scene.target.contracts["Staking"]
+    mine = (await scene.net._found_deployment.bind(scene.rpc, "Staking").read("getNodes"))[n - 1]
+    try:
+        await node.send(staking, _update_endpoint(url.encode(), mine.meshHost, mine.port))
+        async with scene.net.client(timeout=20.0) as user:
+            for number in range(6):
+                await user.sign_message(scene.key, f"aimed {number}")
+            await user.network()
+    except (Reverted, RpcError):
+        return Outcome(False, "the contract refuses it")
+    finally:
+        await runner.cleanup()
+        await node.send(staking, interface("Staking").encode("updateEndpoint", mine.url, mine.meshHost, mine.port))
+    return Outcome(bool(got), f"{len(got)} requests, such as {got[0]}" if got else "no request")
+
+
+@trick(MINTER, "raises the price before others mint")
+async def raised_price(scene: Scene) -> Outcome:
+    """The owner of PKPNFT asks nine ether a key; a gateway and a client that pay for mints are asked for one."""
+    owner = Sender(scene.rpc, ACCOUNTS[0][1])
+    nft = scene.target.contracts["PKPNFT"]
+    before = await scene.net._found_deployment.bind(scene.rpc, "PKPNFT").read("mintCost")
+    await owner.send(nft, interface("PKPNFT").encode("setMintCost", 9 * ETHER))
+    relayer = Account.from_key((folder_of(scene.target) / "gateway" / "relayer.key").read_text().strip()).address
+    had = await scene.balance(relayer)
+    payer = await scene.rich(10.0)
+    try:
+        async with http_from("127.0.0.1") as http:
+            said = word(*await say(http, scene.target.gateway + "/v1/keys", {"owner": Account.create().address}))
+        async with scene.net.client(account=payer, timeout=20.0) as client:
+            client._network = type(client._network)(scene.target.network, scene.target.rpc)  # mints by itself
+            try:
+                await client.mint()
+            except KeyquorumError as error:
+                said += f"; {error}"
+    finally:
+        await owner.send(nft, interface("PKPNFT").encode("setMintCost", before))
+    lost = had - await scene.balance(relayer) + 10.0 - await scene.balance(payer.address)
+    return Outcome(lost > 1.0, f"{max(lost, 0.0):.3f} ETH; {said}"[:110])
