@@ -211,7 +211,7 @@ async def anonymous_mints(target: Target, sources: list[str], seconds: float) ->
     sessions = [http_from(source) for source in sources]
 
     async def one(number: int) -> str:
-        body = {"owner": Account.create().address, "request_id": secrets.token_hex(16)}
+        body = {"owner": Account.create().address, "request": secrets.token_hex(16)}
         return word(*await say(sessions[number % len(sessions)], target.gateway + "/v1/keys", body))
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -114,7 +115,8 @@ async def raised_price(scene: Scene) -> Outcome:
     payer = await scene.rich(10.0)
     try:
         async with http_from("127.0.0.1") as http:
-            said = word(*await say(http, scene.target.gateway + "/v1/keys", {"owner": Account.create().address}))
+            body = {"owner": Account.create().address, "request": secrets.token_hex(16)}
+            said = word(*await say(http, scene.target.gateway + "/v1/keys", body))
         async with scene.net.client(account=payer, timeout=20.0) as client:
             client._network = type(client._network)(scene.target.network, scene.target.rpc)  # mints by itself
             try:
@@ -125,3 +127,25 @@ async def raised_price(scene: Scene) -> Outcome:
         await owner.send(nft, interface("PKPNFT").encode("setMintCost", before))
     lost = had - await scene.balance(relayer) + 10.0 - await scene.balance(payer.address)
     return Outcome(lost > 1.0, f"{max(lost, 0.0):.3f} ETH; {said}"[:110])
+
+
+@trick(MINTER, "fills the directory of somebody's login")
+async def filled_directory(scene: Scene) -> Outcome:
+    """He puts the login of another on many keys of his; that one still finds her own key and lists what is hers."""
+    victim = await scene.rich()
+    async with scene.net.client(account=victim, timeout=30.0, through_gateway=True, scopes=[1, 6]) as client:
+        before = (await client.sign_up()).key
+        thief = Sender(scene.rpc, bytes((await scene.rich(3.0)).key))
+        helper, identity = scene.target.contracts["PKPHelper"], bytes.fromhex(victim.address[2:])
+        foreign = []
+        for scopes in ([1], [1, 6]):
+            data = interface("PKPHelper").encode(
+                "mintNextAndAddAuthMethods", 2, [1], [identity], [b""], [scopes], False, False
+            )
+            receipt = await thief.send(helper, data, 0)
+            foreign.append(receipt["status"])
+        try:
+            after = (await client.sign_up()).key
+        except KeyquorumError as error:
+            return Outcome(True, f"she does not find it any more: {error}"[:100])
+    return Outcome(after != before, f"{len(foreign)} foreign entries; she finds her own key")

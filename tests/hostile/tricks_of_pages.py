@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import Any
 
 import aiohttp
@@ -48,6 +49,6 @@ async def commanded_chain(scene: Scene) -> Outcome:
 async def minted_from_a_page(scene: Scene) -> Outcome:
     """What a page can send without being asked first: a simple request."""
     async with http_from("127.0.0.1") as http:
-        body = json.dumps({"owner": Account.create().address})
+        body = json.dumps({"owner": Account.create().address, "request": secrets.token_hex(16)})
         async with http.post(scene.target.gateway + "/v1/keys", data=body, headers=SIMPLE) as response:
             return Outcome(response.status == 200, f"status {response.status}")
