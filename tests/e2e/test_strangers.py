@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from hostile import ALL
-from hostile.__main__ import LOGIN, run_load, run_trick, show
+from hostile.__main__ import GATEWAY, LOGIN, run_load, run_trick, show
 from hostile.attack import ATTACKS
 from hostile.scene import Scene, close_scene, open_scene
 from keyquorum.cli.local_network import LocalNetwork
@@ -25,7 +25,7 @@ LOADS = [name for name, attack in ATTACKS.items() if attack.pour is not None]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    async with LocalNetwork(tmp_path_factory.mktemp("strangers") / "net", 4, login=LOGIN) as net:
+    async with LocalNetwork(tmp_path_factory.mktemp("strangers") / "net", 4, gateway=GATEWAY, login=LOGIN) as net:
         made = await open_scene(net)
         yield made
         await close_scene(made)

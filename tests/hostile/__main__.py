@@ -23,6 +23,8 @@ from hostile.scene import ELSEWHERE, Scene, close_scene, open_scene
 from keyquorum.cli.local_network import LocalNetwork
 
 NODES = 4
+GATEWAY = {"owner_mints_per_client": 60, "commitments_per_client": 60, "logins_per_client": 200}
+"""A local network trusts every address of its machine, from which the strangers here come too: not so in these."""
 LOGIN = {"auth": {"discord": {"application_id": "1200000000000000000"}}}
 """Commitments are taken where a method with bearer tokens is configured."""
 
@@ -73,7 +75,7 @@ async def run_all(names: list[str], seconds: float) -> list[Row]:
     """Run the named attacks (all) against one fresh network."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        async with LocalNetwork(Path(folder) / "net", NODES, login=LOGIN) as net:
+        async with LocalNetwork(Path(folder) / "net", NODES, gateway=GATEWAY, login=LOGIN) as net:
             scene = await open_scene(net)
             try:
                 for attack in [ATTACKS[name] for name in names or ATTACKS]:

@@ -205,7 +205,7 @@ async def burning_wallets(target: Target, sources: list[str], seconds: float) ->
     return await pour(2.0 * len(sources), seconds, one)
 
 
-@load(STRANGER, "mints without a login", grants=20)
+@load(STRANGER, "mints without a login", grants=60)
 async def anonymous_mints(target: Target, sources: list[str], seconds: float) -> Counter[str]:
     """Forty mints a second for owners that nobody knows, at the gateway."""
     sessions = [http_from(source) for source in sources]
@@ -221,7 +221,7 @@ async def anonymous_mints(target: Target, sources: list[str], seconds: float) ->
             await http.close()
 
 
-@load(STRANGER, "commitments of tokens that are none", grants=130)
+@load(STRANGER, "commitments of tokens that are none", grants=60)
 async def commitments(target: Target, sources: list[str], seconds: float) -> Counter[str]:
     """Random token digests are committed at the gateway, a hundred a second from each address."""
     sessions = [http_from(source) for source in sources]

@@ -73,11 +73,13 @@ class LocalNetwork:
         progress: Progress = lambda _: None,
         ready_seconds: float | None = None,
         settings: Mapping[str, Any] | None = None,
+        gateway: Mapping[str, Any] | None = None,
         login: Mapping[str, Any] | None = None,
         options: LoginOptions | None = None,
         port: int = 0,
     ) -> None:
-        """`settings` are further values for every node's `node.toml` (see `config.dump_default`).
+        """`settings` are further values for every node's `node.toml` (see `config.dump_default`), `gateway` for the
+        gateway's (`gateway.config.GatewayConfig`).
 
         `login` says how people log in (the tables of `login_settings`); None: what the folder's `login.toml` says.
         `options` adds to that. `port` is the gateway's, 0: the one it had, or any. `ready_seconds` is how long nothing
@@ -94,6 +96,7 @@ class LocalNetwork:
         self._ready_seconds = ready_seconds or (READY_SECONDS if self._chain.embedded else FINALITY_SECONDS)
         self._port = port
         self._settings = dict(settings or {})
+        self._gateway = dict(gateway or {})
         self._login = LoginSettings.read(folder, login).with_options(options or LoginOptions())
         self._lock: IO[str] | None = None
         self._services: dict[str, Running] = {}
@@ -310,7 +313,7 @@ class LocalNetwork:
             relayer_key_file="relayer.key",
             first_block=self._found_deployment.block,
             login=self._login.for_gateway(self._ports.gateway),
-            **self._chain.gateway_limits,
+            **self._chain.gateway_limits | self._gateway,
         )
 
     @property
