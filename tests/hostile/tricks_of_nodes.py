@@ -21,6 +21,7 @@ from keyquorum.client.errors import KeyquorumError
 
 EVIL = 1
 TURNS = 4
+REVOCATIONS_REACH = 3.0
 Meddle = Callable[[aiohttp.ClientSession, str, Any], Coroutine[Any, Any, None]]
 
 
@@ -169,6 +170,8 @@ async def dated_ahead(scene: Scene) -> Outcome:
             await thief.login_with("siwe", ahead, scopes=[2])
         except KeyquorumError as error:
             return Outcome(False, f"refused: {error}"[:100])
+        # A revocation reaches up to a second ago, and a login counts from its block's second on.
+        await asyncio.sleep(REVOCATIONS_REACH)
         await owner.login()
         await owner.sessions.revoke_all()
         try:
