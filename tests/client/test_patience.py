@@ -15,7 +15,7 @@ import pytest
 from keyquorum.client import patience as module
 from keyquorum.client.choice import FAULT_SECONDS, LONGEST_FAULT_SECONDS, NodeBook
 from keyquorum.client.errors import BadAnswer, KeyquorumError, Refused, Timeout, Unavailable
-from keyquorum.client.fanout import RUNS_USED_UP, Committee, Fanout, Job
+from keyquorum.client.fanout import GRACE_SECONDS, LONGEST_SECONDS, RUNS_USED_UP, Committee, Fanout, Job
 from keyquorum.client.patience import FIRST, LEAST, MOST, SPARE_RUNS, Patience
 from keyquorum.client.results import Node
 from keyquorum.client.runs import Asked, FreshRuns, Runs, SignedRuns, fresh, spread
@@ -58,12 +58,12 @@ class World:
         return True
 
     async def ask(
-        self, name: str = "request", runs: Runs | None = None, seconds: float = 60.0
+        self, name: str = "request", runs: Runs | None = None, seconds: float = 60.0, path: str = "/v1/sign"
     ) -> tuple[Signers, float]:
         """Who served, and how long it took."""
         began = asyncio.get_running_loop().time()
         asked = Asked(name, lambda signed: {"runs": [list(signers) for signers in signed]})
-        served = await self.fanout.run(_Job(runs or FreshRuns(asked)), seconds)
+        served = await self.fanout.run(_Job(runs or FreshRuns(asked), path), seconds)
         return served, asyncio.get_running_loop().time() - began
 
     async def ask_often(self, count: int, pause: float = 0.0) -> list[float]:
@@ -77,8 +77,8 @@ class World:
 class _Job(Job[bool, Signers]):
     path, shape = "/v1/sign", bool
 
-    def __init__(self, runs: Runs) -> None:
-        self.runs = runs
+    def __init__(self, runs: Runs, path: str = "/v1/sign") -> None:
+        self.runs, self.path = runs, path
 
     def check(self, party: int, answer: bool) -> None:
         pass
@@ -131,6 +131,44 @@ async def test_a_client_that_has_seen_nothing_yet_finds_the_set_without_it() -> 
         world.silent = {silent}
         served, took = await world.ask(f"first {silent}")
         assert silent not in served and len(world.runs) <= 4 and took < 5 * FIRST
+
+
+@pytest.mark.parametrize("slow", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize("silent", [1, 2, 3, 4])
+@virtual
+async def test_what_was_slow_before_does_not_make_a_silent_node_dear(silent: int, slow: float) -> None:
+    world = World()
+    if slow:
+        world.fanout.patience.took("/v1/sessions", slow)
+        world.fanout.patience.took(_Job.path, slow)
+    world.silent = {silent}
+    served, took = await world.ask(f"after {slow} s")
+    pauses = [later - earlier for earlier, later in pairwise(world.began)]
+    assert silent not in served and all(pause <= MOST for pause in pauses) and took <= 3 * MOST + world.seconds
+
+
+@virtual
+async def test_a_login_with_a_fresh_client_asks_a_second_set_soon_and_comes_back_with_its_result() -> None:
+    for number in range(30):
+        world = World()
+        world.silent = {1 + number % 4}
+        served, took = await world.ask(f"login {number}", path="/v1/sessions")
+        assert not world.silent & set(served) and took < 4 * FIRST + 2 * world.seconds
+        if len(world.began) > 1:
+            assert world.began[1] - world.began[0] == pytest.approx(FIRST)
+        if len(world.began) == 2:
+            assert took == pytest.approx(FIRST + world.seconds)
+
+
+@virtual
+async def test_beyond_the_budget_the_first_overdue_set_costs_three_seconds() -> None:
+    world = World()
+    while world.fanout.patience.spend():
+        pass
+    world.silent = {2}
+    await world.ask("no budget is left")
+    pauses = [later - earlier for earlier, later in pairwise(world.began)]
+    assert not pauses or pauses[0] <= LONGEST_SECONDS + GRACE_SECONDS
 
 
 @virtual

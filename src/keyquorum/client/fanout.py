@@ -46,8 +46,6 @@ PROBE_SECONDS = 3.0
 LOOK_SECONDS = 2.0
 PROBE_PAUSES = (0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 BACKOFF_SECONDS = 0.05
-# The third attempt is made as soon as the second: with one silent node, one of four sets is without it.
-SOON, LONGER = 2, 2
 CULPRIT_WEIGHT = 5.0
 # What one node says of another weighs less than that it failed itself; what several say alike weighs more.
 HEARSAY_WEIGHT = 0.5
@@ -266,7 +264,7 @@ class _Race(Generic[A, T]):
         self._wait_on()
 
     def _wait_on(self) -> None:
-        self._look_at = self._now() + self._fanout.patience.of(self._job.path) * (1 if self._begun <= SOON else LONGER)
+        self._look_at = self._now() + self._fanout.patience.of(self._job.path, self._begun)
 
     def _late(self) -> None:
         """Nothing came in time: others are asked as well, where somebody is known for it or the budget has a run."""
