@@ -156,9 +156,9 @@ class FakeNode:
     async def _revoke(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         self._note(request, body)
-        _, asked = self._read(body, requests.REVOKE)
+        certificate, asked = self._read(body, requests.REVOKE)
         what = read_revocation(asked.intent)
-        before = what.before(asked.expires - requests.MAX_LIFETIME)
+        before = what.before(asked.expires, certificate.issued_at)
         if self.mode == "wrong_time":
             before -= 10_000
         mark = what.mark if self.mode != "wrong_mark" else bytes(32)

@@ -49,8 +49,9 @@ def test_the_marks_are_those_of_the_contract() -> None:
 
 
 def test_a_session_ends_for_good_and_the_others_up_to_now() -> None:
-    assert Revocation(session="cd" * 32).before(5) == FOREVER
-    assert Revocation(key=KEY).before(5) == Revocation(identity=(3, b"x")).before(5) == 5
+    assert Revocation(session="cd" * 32).before(65, 3) == FOREVER
+    assert Revocation(key=KEY).before(65, 3) == Revocation(identity=(3, b"x")).before(65, 3) == 5
+    assert Revocation(key=KEY).before(65, 7) == 7
 
 
 def test_who_may_end_what(held: Certificate, refused: Callable[..., Any]) -> None:

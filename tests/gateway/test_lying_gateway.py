@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ import pytest
 
 import keyquorum.client
 from fake_network import FakeNetwork
+from keyquorum.auth.revocation import FOREVER
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.mints import mint_request
 from keyquorum.chain.rpc import Sender
@@ -123,10 +126,33 @@ async def test_a_change_that_failed_is_not_done(person: AsyncClient, key: Key, n
 async def test_a_revocation_that_was_never_delivered_is_not_believed(person: AsyncClient) -> None:
     session = person.session
     assert session is not None
-    lie(person, "/v1/revocations", lambda _: {"transaction": "0x" + "ab" * 32}, forward=False)
+    made_up = {"transaction": "0x" + "ab" * 32, "before": str(FOREVER), "signature": "0x" + "ab" * 65}
+    lie(person, "/v1/revocations", lambda _: made_up, forward=False)
     with pytest.raises(BadAnswer, match="does not know"):
         await person.sessions.revoke(session.id)
     assert person.session is session
+
+
+async def test_an_earlier_revocation_does_not_pass_for_this_one(
+    person: AsyncClient, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered: list[dict[str, str]] = []
+    lie(person, "/v1/revocations", lambda told: remembered.append(told) or told)
+    await person.sessions.revoke_key(key)
+    (earlier,) = remembered
+    # Who logged in within these seconds would live on.
+    monkeypatch.setattr("keyquorum.client.sessions.time", SimpleNamespace(time=lambda: time.time() + 3))
+    later = earlier | {"before": str(int(earlier["before"]) + 3)}
+    for told, error in (
+        (earlier, "an earlier revocation"),
+        (later, "did something else"),
+        *((earlier | {"before": text}, "does not say") for text in ("", "now", str(2**64), "-1", "9" * 5000)),
+        (later | {"signature": "0x"}, "did something else"),
+        (later | {"signature": "none"}, "does not say"),
+    ):
+        lie(person, "/v1/revocations", lambda _, told=told: told, forward=False)
+        with pytest.raises(BadAnswer, match=error):
+            await person.sessions.revoke_key(key)
 
 
 async def test_a_session_that_works_is_never_listed_as_ended(person: AsyncClient) -> None:
@@ -352,7 +378,10 @@ LIARS: dict[tuple[str, str], list[Callable[..., Any]]] = {
         test_a_change_that_failed_is_not_done,
     ],
     ("sessions.py", "list"): [test_a_session_that_works_is_never_listed_as_ended],
-    ("sessions.py", "_revoke"): [test_a_revocation_that_was_never_delivered_is_not_believed],
+    ("sessions.py", "_revoke"): [
+        test_a_revocation_that_was_never_delivered_is_not_believed,
+        test_an_earlier_revocation_does_not_pass_for_this_one,
+    ],
 }
 DOORS = {"_ask_gateway", "_run_at_gateway", "_get_from_gateway"}
 

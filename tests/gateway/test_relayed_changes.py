@@ -194,9 +194,10 @@ async def test_a_gateway_that_only_says_that_it_revoked_is_caught(
     person: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def cheat(_: str, __: Any, shape: Any) -> Any:
-        return msgspec.convert({"transaction": "0x11"}, shape)
+        return msgspec.convert(told, shape)
 
     monkeypatch.setattr(person, "_ask_gateway", cheat)
+    told = {"transaction": "0x" + "11" * 32, "before": str(2**63), "signature": "0x" + "22" * 65}
     with pytest.raises(BadAnswer, match="chain does not know"):
         await person.sessions.revoke_all()
     assert person.session is not None

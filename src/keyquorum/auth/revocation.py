@@ -20,6 +20,7 @@ from keyquorum.auth.encoding import from_hex, read
 from keyquorum.auth.errors import NOT_PERMITTED, AuthError, malformed
 from keyquorum.auth.method import MAX_ID_BYTES, Proven
 from keyquorum.auth.network import is_key_id
+from keyquorum.auth.request import MAX_LIFETIME
 
 FOREVER = 2**64 - 1
 _IDENTITY = {"type": integer(1, 2**53), "id": text(2 + 2 * MAX_ID_BYTES, 4)}
@@ -43,9 +44,12 @@ class Revocation:
         assert self.key is not None, "one of three"  # noqa: S101
         return key_mark(self.key)
 
-    def before(self, now: int) -> int:
-        """Return the time (Unix seconds) up to which certificates die: for a session always, else `now`."""
-        return FOREVER if self.session is not None else now
+    def before(self, expires: int, issued_at: int) -> int:
+        """Return the time (Unix seconds) up to which certificates die by a request with this expiry; of a session all.
+
+        `issued_at` is of the session that asks: what has begun before it, and itself, ends in any case.
+        """
+        return FOREVER if self.session is not None else max(expires - MAX_LIFETIME, issued_at)
 
 
 def read_revocation(intent: Mapping[str, object]) -> Revocation:

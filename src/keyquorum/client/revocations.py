@@ -21,7 +21,7 @@ from keyquorum.client.fanout import Job
 from keyquorum.client.runs import Runs
 from keyquorum.client.shares import Share, combine_shares, odd_one
 
-TOLERANCE = 300
+LATER = 300
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,29 @@ class RevocationJob(Job[RevocationAnswer, SignedRevocation]):
         runs: Runs,
         what: Revocation,
         *,
-        now: int,
+        before: int,
         chain_id: int,
         sessions: str,
         network_key: Point,
     ) -> None:
-        """`runs` are of a request of kind `revoke`; `sessions` is the contract's address; `now` Unix seconds."""
+        """`runs` are of a request of kind `revoke`; `sessions` is the contract's address.
+
+        `before` is the time that follows from the request, or from the first of several that say the same.
+        """
         self.runs = runs
         self._what = what
-        self._now = now
+        self._before = before
         self._place = (chain_id, sessions)
         self._network_key = network_key
 
     def check(self, party: int, answer: RevocationAnswer) -> None:
-        """Refuse a share in another's name, and a time that has nothing to do with now."""
+        """Refuse a share in another's name, and a time that does not follow from the request."""
         answer.share.check(party)
         if answer.what != "0x" + self._what.mark.hex():
             raise BadAnswer(f"node {party} would revoke something else", party=party)
-        near = abs(answer.before - self._now) <= TOLERANCE
-        if not (answer.before == FOREVER if self._what.session is not None else near):
-            raise BadAnswer(f"node {party} would revoke up to another time than now", party=party)
+        # A request that is signed again, with further runs, expires later.
+        if not self._before <= answer.before <= min(FOREVER, self._before + LATER):
+            raise BadAnswer(f"node {party} would revoke up to another time than was asked for", party=party)
 
     def finish(self, answers: Mapping[int, RevocationAnswer]) -> SignedRevocation:
         """Return the verified revocation."""

@@ -10,18 +10,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from eth_abi.exceptions import EncodingError
 
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import Revocation, read_revocation
 from keyquorum.chain.account import checksum
 from keyquorum.client import session_list
-from keyquorum.client.checks import at_last
+from keyquorum.client.checks import executed
 from keyquorum.client.connection import KeyLike, token_of
-from keyquorum.client.errors import BadAnswer, Timeout
+from keyquorum.client.errors import BadAnswer
 from keyquorum.client.results import token_hex
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import FreshRuns
 from keyquorum.client.seen import Change
+from keyquorum.client.session import REVOKE_SECONDS
 from keyquorum.client.session_list import SessionInfo, SessionsAnswer
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ PATH = "/v1/revocations"
 
 class _Revoked(msgspec.Struct):
     transaction: str
+    before: str
+    signature: str
 
 
 class Sessions:
@@ -90,16 +94,17 @@ class Sessions:
     async def _revoke(self, intent: Mapping[str, Any]) -> Change:
         client = self._client
         what, contract = read_revocation(intent), client.chain.contract("Sessions")
-        session, began = await client._logged_in(), int(time.time())
+        session = await client._logged_in()
+        # Whenever it is signed from here on, it expires as late as this at least.
+        before = what.before(int(time.time()) + REVOKE_SECONDS, int(session.claims["iat"]))
         asked = session.ask(requests.REVOKE, intent)
         if client.has_gateway:
-            transaction = (await client._run_at_gateway(PATH, asked, _Revoked)).transaction
-            await self._check(what, began)
-            return await client._spread(transaction)
+            done = await client._run_at_gateway(PATH, asked, _Revoked)
+            return await client._spread(done.transaction, await self._delivered(what, before, done))
         job = RevocationJob(
             FreshRuns(asked),
             what,
-            now=began,
+            before=before,
             chain_id=client.facts.chain_id,
             sessions=contract.address,
             network_key=await client._network_key(),
@@ -109,15 +114,18 @@ class Sessions:
         receipt = await client.send_from_account(contract.address, data)
         return await client._spread(str(receipt["transactionHash"]), receipt)
 
-    async def _check(self, what: Revocation, began: int) -> None:
-        """Raise `BadAnswer` unless the chain knows that everything until about now has ended."""
-        chain = self._client.chain
+    async def _delivered(self, what: Revocation, before: int, done: _Revoked) -> Mapping[str, Any]:
+        """Return the receipt; raise `BadAnswer` unless the transaction revoked just this, up to `before` at least.
 
-        async def stands() -> bool:
-            (before,) = await chain.ask(chain.contract("Sessions"), "revokedBefore", [what.mark])
-            return bool(before >= began - requests.MAX_LIFETIME)
-
+        An earlier revocation of the same does not do: it leaves what began since.
+        """
+        client = self._client
+        contract = client.chain.contract("Sessions")
         try:
-            await at_last(stands, self._client._timeout, "the revocation")
-        except Timeout:
-            raise BadAnswer("the gateway says that it revoked, and the chain does not know of it") from None
+            told, signature = int(done.before), bytes.fromhex(done.signature.removeprefix("0x"))
+            data = contract.encode("revoke", what.mark, told, signature)
+        except (ValueError, OverflowError, EncodingError):
+            raise BadAnswer("the gateway does not say what it delivered to the chain") from None
+        if told < before:
+            raise BadAnswer("the gateway delivered an earlier revocation, not this one")
+        return await executed(client.chain, done.transaction, contract.address, data, client._timeout)

@@ -162,10 +162,11 @@ class Gateway(Connection):
         asked, certificate, request = await self._read(body, requests.REVOKE)
         first = certificate.methods[0]
         self._revocations.take(client, f"{first.type}:{first.id.hex()}")
+        what = revocation.read_revocation(request.intent)
         job = RevocationJob(
             SignedRuns(request.id, asked, request.runs),
-            revocation.read_revocation(request.intent),
-            now=int(time.time()),
+            what,
+            before=what.before(request.expires, certificate.issued_at),
             chain_id=self.facts.chain_id,
             sessions=self.chain.contract("Sessions").address,
             network_key=await self._network_key(),

@@ -26,7 +26,7 @@ from keyquorum.auth.encoding import to_hex
 from keyquorum.auth.errors import NOT_PERMITTED, NOT_PROVEN, AuthError, malformed
 from keyquorum.auth.method import At, Committee, Context, Fetch, Proven, prove
 from keyquorum.auth.network import from_checksum
-from keyquorum.auth.request import MAX_LIFETIME, MAX_RUNS, REVOKE, SESSIONS
+from keyquorum.auth.request import MAX_RUNS, REVOKE, SESSIONS
 from keyquorum.auth.revocation import Revocation
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import Statement
@@ -230,7 +230,7 @@ class Sessions:
         what = revocation.read_revocation(request.intent)
         await self._check_authority(what, certificate)
         note(summary=f"revoke mark 0x{what.mark.hex()}")
-        before = what.before(max(request.expires - MAX_LIFETIME, certificate.issued_at))
+        before = what.before(request.expires, certificate.issued_at)
         digest = revocation_digest(self._view.chain_id, self._view.addresses["Sessions"], what.mark, before)
         key = await self._network_key()
 
