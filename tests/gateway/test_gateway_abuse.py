@@ -135,14 +135,71 @@ async def test_behind_a_trusted_proxy_everybody_is_counted_alone(
 async def test_what_a_gateway_mints_for_strangers_is_bounded_in_all(network: FakeNetwork) -> None:
     relay = Relay(None, object(), Quota("too_many_mints", "keys", 5, 5, 2))  # type: ignore[arg-type]
 
-    async def found(*_: Any) -> int:
+    async def nothing(*_: Any) -> int:
+        return 0
+
+    async def found(*_: Any) -> str:
         raise LookupError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MintRequest, "key_of", found)
+        patch.setattr(MintRequest, "key_of", nothing)
+        patch.setattr(Relay, "_send", found)
         for k in range(2):
             with pytest.raises(LookupError):
                 await relay._mint(SimpleNamespace(address=""), MintRequest(f"0x{k:040x}", "r" * 16), f"client {k}")  # type: ignore[arg-type]
         with pytest.raises(Refused) as caught:
             await relay._mint(SimpleNamespace(address=""), MintRequest("0x" + "11" * 20, "r" * 16), "another")  # type: ignore[arg-type]
     assert caught.value.code == "too_many_mints"
+
+
+class _Minting(Relay):
+    """A relay whose mints happen at once, on no chain."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *limits: int) -> None:
+        async def key(token: int) -> int:
+            return token
+
+        super().__init__(
+            SimpleNamespace(key=key), SimpleNamespace(address=""), Quota("too_many_mints", "keys", *limits)
+        )  # type: ignore[arg-type]
+        self.made: dict[MintRequest, int] = {}
+
+        async def key_of(asked: MintRequest, *_: Any) -> int:
+            return self.made.get(asked, 0)
+
+        patch.setattr(MintRequest, "key_of", key_of)
+
+    async def _send(self, sender: Any, asked: MintRequest) -> str:
+        self.made[asked] = len(self.made) + 1
+        return "0x"
+
+
+async def test_what_strangers_ask_for_in_somebodys_name_takes_nothing_from_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    relay, owner = _Minting(monkeypatch, 10, 4, 100), "0x" + "ab" * 20
+    for stranger in range(5):
+        for _ in range(20):
+            await relay.mint(MintRequest(owner, "one-request-again"), f"stranger {stranger}")
+        for number in range(stranger and 4):
+            await relay.mint(MintRequest(owner, f"request-of-stranger-{stranger}-{number}"), f"stranger {stranger}")
+    assert len(relay.made) == 1 + 4 * 4
+    for number in range(4):
+        await relay.mint(MintRequest(owner, f"his-own-request-{number}"), "himself")
+    with pytest.raises(Refused):
+        await relay.mint(MintRequest(owner, "his-own-request-4"), "himself")
+    await relay.mint(MintRequest(owner, "his-own-request-0"), "himself")
+
+
+def test_a_refusal_counts_for_nobody() -> None:
+    quota = Quota("too_many", "requests", 3, 2, 9)
+    for names in (("a", "x", ""), ("a", "x", "")):
+        quota.take(*names)
+    for _ in range(20):
+        with pytest.raises(Refused):
+            quota.take("a", "x", "")
+    quota.take("a", "y", "")
+    with pytest.raises(Refused):
+        quota.take("a", "y", "")
+    for k in range(6):
+        quota.take(f"b {k}", "y" if not k else f"z {k}", "")
+    with pytest.raises(Refused):
+        quota.take("c", "c", "")

@@ -20,9 +20,12 @@ class Quota:
         self._buckets = [Buckets(limit, HOUR) for limit in limits]
 
     def take(self, *names: str) -> None:
-        """Count one for each name, until one has none left: then raise `Refused` (429)."""
-        if not all(buckets.allow(name) for buckets, name in zip(self._buckets, names, strict=True)):
+        """Count one for each name; if one has none left, count nothing and raise `Refused` (429)."""
+        counted = list(zip(self._buckets, names, strict=True))
+        if any(buckets.wait(name) for buckets, name in counted):
             raise Refused(f"too many {self._what} for now", code=self._code, hint="wait an hour", status=TOO_MANY)
+        for buckets, name in counted:
+            buckets.take(name)
 
 
 def no_relay(what: str) -> Refused:

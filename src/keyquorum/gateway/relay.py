@@ -4,8 +4,9 @@
 contract keeps, for each request of this account, the key that it got: who asks again gets the same key and costs
 nothing, whatever became of this process in between.
 
-Anybody may ask for a key for any owner, so this is off unless the operator wants it, limited for each owner, for each
-asking address and in all far below what a network makes, and never takes the last keys: those are for logins.
+Anybody may ask for a key for any owner, so this is off unless the operator wants it, limited for each asking address,
+for each owner that it names and in all far below what a network makes, and never takes the last keys: those are for
+logins.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Relay:
         reserve: int = 0,
         limits: SpendingLimits = SERVICE_LIMITS,
     ) -> None:
-        """`quota` counts (network address, owner, ""); so many keys of the pool as `reserve` are left to logins."""
+        """`quota` counts (network address, that address with the owner, "").
+
+        So many keys of the pool as `reserve` are left to logins.
+        """
         self._chain = chain
         self._sender = sender if allowed else None
         self._quota = quota
@@ -83,9 +87,10 @@ class Relay:
             task.exception()
 
     async def _mint(self, sender: Sender, asked: MintRequest, client: str) -> Minted:
-        self._quota.take(client, asked.owner, "")
         token, transaction = await asked.key_of(self._chain, sender.address), None
         if not token:
+            # The owner is a word of whoever asks: what strangers ask for in his name takes nothing from him.
+            self._quota.take(client, f"{client} {asked.owner}", "")
             transaction = await self._send(sender, asked)
             token = await asked.key_of(self._chain, sender.address)
         if not token:
