@@ -2,8 +2,9 @@
 
 A newcomer of an address that has its share takes the place of one of that address; a newcomer to a full server takes
 one of the address that holds most. Only connections that wait for their client are ended: first those between two
-requests, then those whose headers, then those whose body is not complete, and of each the longest waiting. So whoever
-holds connections without using them holds them from himself. An eighth of the places is for trusted addresses, gateways
+requests, then those whose client does not read its answer, then those whose headers, then those whose body is not
+complete, then those whose request nobody has begun to answer, and of each the longest waiting. So whoever holds
+connections without using them holds them from himself. An eighth of the places is for trusted addresses, gateways
 and proxies, whose connections nobody else ends. Beginning is bounded too, since it costs more than it looks: an address
 may begin twice its share at once, and all of it again in `SECONDS`.
 """
@@ -21,12 +22,12 @@ from keyquorum.serving.buckets import Meter
 
 RESERVE = 8
 FEWEST, SECONDS = 64, 4.0
-IDLE, HEADERS, BODY = 0, 1, 2
+IDLE, UNREAD, HEADERS, BODY, QUEUED = range(5)
 _turns = count()
 
 
 class Held(Protocol):
-    """A connection: `waiting` is since when (a number that grows) and for what, None while its client waits for us."""
+    """A connection: `waiting` is for what and since when (a number that grows), None while a handler works for it."""
 
     waiting: tuple[int, int] | None
 
@@ -36,7 +37,7 @@ class Held(Protocol):
 
 
 def waiting_for(what: int) -> tuple[int, int]:
-    """Return the `waiting` of a connection that from now on waits for `IDLE`, `HEADERS` or `BODY`."""
+    """Return the `waiting` of a connection that from now on waits for one of the things above."""
     return what, next(_turns)
 
 

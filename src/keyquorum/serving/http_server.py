@@ -1,7 +1,10 @@
 """The listening side of an HTTP API: bounded connections, in all and for each address, and patience that ends.
 
 A connection has `TLS_SECONDS` for its handshake, `HEADER_SECONDS` to send the headers of its first request, and as long
-again for each further one once its first byte is there; the time for bodies is the shell's business. Before patience
+again for each further one once its first byte is there; `WRITE_SECONDS` to read an answer, and `IDLE_SECONDS` between
+two requests, with whatever it left unread; the time for bodies is the shell's business. So each state of a connection
+but one has a deadline here, and can be ended for a newcomer: only while a handler works for it, in time of its own, is
+it left alone. What is sent ahead of an answer changes none of that. Before patience for headers
 ends what has arrived meanwhile is read: a server that was busy for so long does not blame its clients. Connections are
 counted (`connections.py`) when they are accepted, before a handshake or a byte of theirs costs anything; what is over a
 bound is closed at once. What is not HTTP gets the same kind of answer as any other mistake, `{"error": {...}}` with
@@ -22,11 +25,14 @@ import msgspec
 from aiohttp import web
 
 from keyquorum.serving.addresses import Networks
-from keyquorum.serving.connections import BODY, HEADERS, IDLE, Connections, waiting_for
+from keyquorum.serving.connections import BODY, HEADERS, IDLE, QUEUED, UNREAD, Connections, waiting_for
 from keyquorum.serving.forever import forever
 
 HEADER_SECONDS: Final = 10.0
 KEEPALIVE_SECONDS: Final = 75.0
+# aiohttp ends an idle connection only when what was written is read.
+IDLE_SECONDS = KEEPALIVE_SECONDS + 5.0
+WRITE_SECONDS = 60.0
 LINGERING_SECONDS: Final = 1.0
 SHUTDOWN_SECONDS: Final = 2.0
 TLS_SECONDS: Final = 10.0
@@ -105,7 +111,7 @@ class HttpServer:
 class _Connection(web.RequestHandler):
     """aiohttp's handler of one connection, with bounds around it."""
 
-    __slots__ = ("_answering", "_beginning", "_deadline", "_owner", "_patience", "waiting")
+    __slots__ = ("_beginning", "_deadline", "_owner", "_patience", "waiting")
 
     def __init__(self, owner: HttpServer, server: web.Server, patience: float) -> None:
         super().__init__(
@@ -114,7 +120,6 @@ class _Connection(web.RequestHandler):
         )  # fmt: skip
         self._owner = owner
         self._patience = patience
-        self._answering = False
         self._beginning: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self.waiting: tuple[int, int] | None = waiting_for(HEADERS)
@@ -148,7 +153,7 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._expect_headers()
+        self._wait_for(HEADERS, self._patience, self.lose_patience)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
@@ -158,22 +163,33 @@ class _Connection(web.RequestHandler):
     # -- whom it waits for --------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if not self._answering and self._deadline is None:
-            self._expect_headers()
+        if data and self._is(IDLE):
+            self._wait_for(HEADERS, self._patience, self.lose_patience)
         super().data_received(data)
-        if self._messages:
-            self.waiting = None
-            self._stop_waiting()
+        if self._messages and (self._is(HEADERS) or self._is(IDLE)):
+            self._wait_for(QUEUED, WRITE_SECONDS, self._give_up_reader)
 
     def answering(self, under_way: bool) -> None:
-        """Note that the headers of a request are complete, and later that it is answered."""
-        self._answering = under_way
-        self.waiting = None if under_way else waiting_for(IDLE)
-        self._stop_waiting()
+        """Note that a handler works for the request, and later that it has answered."""
+        if under_way:
+            self._stop_waiting()
+            self.waiting = None
+        else:
+            self._wait_for(UNREAD, WRITE_SECONDS, self._give_up_reader)
 
     def reading(self, under_way: bool) -> None:
         """Note that the body of the request is awaited, and later that it is there."""
         self.waiting = waiting_for(BODY) if under_way else None
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer; its client has `WRITE_SECONDS` to read it, then it is idle, also if it is the last."""
+        self._wait_for(UNREAD, WRITE_SECONDS, self._give_up_reader)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._wait_for(IDLE, IDLE_SECONDS, self.end)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -189,9 +205,15 @@ class _Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _expect_headers(self) -> None:
-        self.waiting = waiting_for(HEADERS)
-        self._deadline = asyncio.get_running_loop().call_later(self._patience, self.lose_patience)
+    def _is(self, what: int) -> bool:
+        return self.waiting is not None and self.waiting[0] == what
+
+    def _wait_for(self, what: int, seconds: float, then: Callable[[], None]) -> None:
+        self._stop_waiting()
+        if self.transport is None:
+            return
+        self.waiting = waiting_for(what)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, then)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:
@@ -206,6 +228,10 @@ class _Connection(web.RequestHandler):
 
     def _give_up(self) -> None:
         self._owner.counts["unfinished_headers"] += 1
+        self.end()
+
+    def _give_up_reader(self) -> None:
+        self._owner.counts["unread_answers"] += 1
         self.end()
 
 
