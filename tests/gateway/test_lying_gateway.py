@@ -372,7 +372,7 @@ LIARS: dict[tuple[str, str], list[Callable[..., Any]]] = {
     ],
     ("connection.py", "_look"): [test_which_nodes_a_gateway_calls_away_stops_nobody],
     ("logins.py", "_certify"): [test_a_certificate_of_the_gateways_choice_is_refused],
-    ("permissions.py", "_deliver"): [
+    ("permissions.py", "_relayed"): [
         test_a_change_that_was_never_made_is_not_believed,
         test_another_transaction_is_not_the_change_that_was_asked_for,
         test_a_change_that_failed_is_not_done,

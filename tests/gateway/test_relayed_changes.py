@@ -89,6 +89,46 @@ async def test_a_change_is_delivered_once_and_only_as_it_was_signed(
     assert (status, "WrongNonce" in answer["error"]["message"]) == (403, True)
 
 
+@pytest.mark.parametrize("lost", [aiohttp.ServerDisconnectedError, aiohttp.ClientOSError])
+async def test_a_change_whose_answer_is_lost_is_found_on_the_chain(
+    person: AsyncClient, key: Key, lost: type[Exception]
+) -> None:
+    send, asked = person._transport._send, []
+
+    async def losing(method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
+        answer = await send(method, url, body)
+        if url.endswith("/v1/permissions"):
+            asked.append(answer[0])
+            if len(asked) == 1:
+                raise lost
+        return answer
+
+    person._transport._send = losing  # type: ignore[method-assign]
+    change = await person.permissions.add(key, 1, FRIEND, [1])
+    # A kept connection that ends is opened anew, and the contract refuses the number that was used.
+    assert asked == ([200, 403] if lost is aiohttp.ServerDisconnectedError else [200])
+    receipt = await person.chain.rpc.receipt(str(change))
+    assert receipt is not None and receipt["status"] == "0x1"
+    assert FRIEND in {one.id for one in await person.permissions.list(key)}
+
+
+async def test_anothers_change_under_the_same_number_is_not_taken_for_ones_own(
+    person: AsyncClient, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await signed_change(person, key, monkeypatch)
+    ask = person._ask_gateway
+
+    async def overtake(path: str, body: Any, shape: Any) -> Any:
+        if path == "/v1/permissions":
+            await ask(path, other, shape)
+        return await ask(path, body, shape)
+
+    monkeypatch.setattr(person, "_ask_gateway", overtake)
+    with pytest.raises(Refused, match="WrongNonce"):
+        await person.permissions.add(key, 1, b"\x55" * 20, [1])
+    assert b"\x55" * 20 not in {one.id for one in await person.permissions.list(key)}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -47,6 +47,26 @@ async def executed(chain: ChainView, name: str, to: str, data: bytes, seconds: f
     return receipt
 
 
+async def executed_before(
+    chain: ChainView, token: int, nonce: int, to: str, data: bytes, since: int, seconds: float
+) -> dict[str, Any] | None:
+    """Return the receipt of this very call of `PKPPermissions.execute`, in block `since` or later; None: there is none.
+
+    The contract executes one call for each number: whoever asked and lost the answer finds his own, or somebody else's.
+    """
+    contract = chain.contract("PKPPermissions")
+    numbered = [contract.interface.event_topic("Executed"), f"0x{token:064x}"]
+    try:
+        logs = await chain.rpc.get_logs(to, numbered, since)
+    except (RpcError, RpcUnreachable) as error:
+        raise chain_error("a change of permissions", error) from None
+    for log in logs:
+        event = contract.decode_event(log)
+        if event is not None and event["args"]["nonce"] == nonce:
+            return await executed(chain, str(log.get("transactionHash")), to, data, seconds)
+    return None
+
+
 async def made_key(chain: ChainView, name: str, token: int, seconds: float) -> None:
     """Raise `BadAnswer` unless transaction `name` minted this key."""
     nft = chain.contract("PKPNFT")

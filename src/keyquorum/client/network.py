@@ -185,6 +185,13 @@ class ChainView:
         found = tuple(Node(node.party, node.url) for node in registry.entries(nodes))
         return Committee(found, int(threshold), int(epoch))
 
+    async def newest(self) -> int:
+        """Return the number of the newest block that the endpoint knows."""
+        try:
+            return await self.rpc.block_number()
+        except (RpcError, RpcUnreachable) as error:
+            raise chain_error("the newest block", error) from None
+
     async def ask(self, contract: Contract, name: str, *args: Any, block: int | str = "latest") -> Any:
         """Call a view, at `block`; raise `ChainError`."""
         try:

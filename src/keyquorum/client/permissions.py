@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ import msgspec
 
 from keyquorum.auth.scopes import check_grant
 from keyquorum.chain.account import checksum
-from keyquorum.client.checks import executed
+from keyquorum.client.checks import executed, executed_before
 from keyquorum.client.connection import KeyLike, token_of
-from keyquorum.client.errors import Misconfigured, Refused
+from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, Refused, Timeout, Unavailable
 from keyquorum.client.results import Key, token_hex
 from keyquorum.client.seen import Change
 
@@ -234,11 +235,29 @@ class Permissions:
                 "deadline": deadline,
                 "signature": "0x" + signature.hex(),
             }
-            done = (await client._ask_gateway("/v1/permissions", body, _Sent)).transaction
-            return await executed(client.chain, done, contract.address, execute, client._timeout)
+            return await self._relayed(body, token, nonce, execute)
         if client.account is None:
             raise Misconfigured("nobody is there to pay", code="no_account", hint="use a gateway, or give an account")
         return await client.send_from_account(contract.address, execute)
+
+    async def _relayed(self, body: Mapping[str, Any], token: int, nonce: int, execute: bytes) -> Mapping[str, Any]:
+        """Let the gateway send `execute`; return the receipt, also when only its answer was lost.
+
+        Then the same body is sent once more, and the contract refuses the number: unless that was this very call, the
+        error stands.
+        """
+        client = self._client
+        place = client.chain.contract(CONTRACT).address, execute
+        since = await client.chain.newest()
+        try:
+            done = (await client._ask_gateway("/v1/permissions", body, _Sent)).transaction
+        except (Refused, Unavailable, Timeout):
+            with suppress(BadAnswer, ChainError):
+                found = await executed_before(client.chain, token, nonce, *place, since, client._timeout)
+                if found is not None:
+                    return found
+            raise
+        return await executed(client.chain, done, *place, client._timeout)
 
 
 def _method(found: Any, scopes: int) -> PermittedMethod:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from eth_abi.exceptions import EncodingError
 
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import Revocation, read_revocation
@@ -124,7 +123,7 @@ class Sessions:
         try:
             told, signature = int(done.before), bytes.fromhex(done.signature.removeprefix("0x"))
             data = contract.encode("revoke", what.mark, told, signature)
-        except (ValueError, OverflowError, EncodingError):
+        except ValueError:
             raise BadAnswer("the gateway does not say what it delivered to the chain") from None
         if told < before:
             raise BadAnswer("the gateway delivered an earlier revocation, not this one")
