@@ -39,7 +39,9 @@ class RecentBlocks:
         return self._by_hash.get(block_hash)
 
     def add(self, newest: Block) -> None:
-        """Put the newest block on top."""
+        """Put the newest block on top; the one that is there already changes nothing."""
+        if self._newest is not None and newest.hash == self._newest.hash:
+            return
         self._newest = newest
         top = self._chain[-1] if self._chain else None
         if top is not None and newest.number > top.number + 1:
