@@ -1,9 +1,10 @@
 """The listening side of the mesh: from a TCP connection to an identified peer's WebSocket.
 
 Sockets are accepted here, by hand, because the bounds belong before the TLS handshake: how many handshakes are under
-way, in all and from one address, how many an address may begin, and how long one may take. What is over a bound is
-closed unseen. Whoever proved a key is somebody by that key alone; HTTP is parsed only for the registered, from at most
-four connections each, and only to become a WebSocket within the time of a handshake.
+way, in all and from one address (of IPv6 the /64), how many an address may begin, and how long one may take. A quarter
+of them is kept for addresses where a peer is registered or has come from. What is over a bound is closed unseen.
+Whoever proved a key is somebody by that key alone; HTTP is parsed only for the registered, from at most four
+connections each, and only to become a WebSocket within the time of a handshake.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import socket
 import ssl
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
 from keyquorum.node import wire
 from keyquorum.node.connection import Limits
+from keyquorum.serving.addresses import UNKNOWN, fold
 from keyquorum.serving.forever import forever
 
 Identify = Callable[[Callable[[str], Any]], int | None]
 Welcome = Callable[[int, web.WebSocketResponse], Awaitable[None]]
 CONNECTIONS_PER_PEER: Final = 4
 ADDRESSES_REMEMBERED: Final = 4096
+PEER_SOURCES_REMEMBERED: Final = 256
+KEPT_SHARE: Final = 4
+"""One in so many handshakes is kept for addresses of peers."""
 
 
 class Listener:
@@ -45,6 +50,8 @@ class Listener:
         self._acceptors: list[asyncio.Task[None]] = []
         self._handshakes: dict[asyncio.Task[None], str] = {}
         self._allowance: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._peer_sources: OrderedDict[str, None] = OrderedDict()
+        self._registered_sources: frozenset[str] = frozenset()
         self._transports: dict[int, list[asyncio.Transport]] = {}
         self._welcomed: dict[asyncio.Task[Any], asyncio.Transport] = {}
         self._server: web.Server | None = None
@@ -75,6 +82,10 @@ class Listener:
         if self._server is not None:
             await self._server.shutdown(0.1)
 
+    def expect(self, hosts: Iterable[str]) -> None:
+        """Keep room for the registered peers' hosts: those that are addresses; names are known once one has come."""
+        self._registered_sources = frozenset(map(fold, hosts)) - {UNKNOWN}
+
     async def _accept(self, listening: socket.socket, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -84,14 +95,17 @@ class Listener:
                 self._counts["accept_failed"] += 1
                 await asyncio.sleep(0.1)  # out of file handles, most likely: let some close
                 continue
-            source = str(address[0])
-            if not self._may_shake_hands(source):
-                self._counts["handshakes_over_limit"] += 1
-                accepted.close()
-                continue
-            task = asyncio.create_task(self._shake_hands(accepted, server))
-            self._handshakes[task] = source
-            task.add_done_callback(lambda done: self._handshakes.pop(done, None) and None)
+            self._take(accepted, str(address[0]), server)
+
+    def _take(self, accepted: socket.socket, address: str, server: web.Server) -> None:
+        source = fold(address)
+        if not self._may_shake_hands(source):
+            self._counts["handshakes_over_limit"] += 1
+            accepted.close()
+            return
+        task = asyncio.create_task(self._shake_hands(accepted, source, server))
+        self._handshakes[task] = source
+        task.add_done_callback(lambda done: self._handshakes.pop(done, None) and None)
 
     def _may_shake_hands(self, source: str) -> bool:
         """Bound the handshakes under way, in all and of one address, and how many an address begins per second."""
@@ -99,13 +113,30 @@ class Listener:
         left, at = self._allowance.pop(source, (limits.handshake_burst, now))
         left = min(limits.handshake_burst, left + (now - at) * limits.handshake_rate)
         same = sum(other == source for other in self._handshakes.values())
-        allowed = left >= 1 and len(self._handshakes) < limits.handshakes and same < limits.handshakes_per_address
+        allowed = left >= 1 and same < limits.handshakes_per_address and self._has_room(source)
         self._allowance[source] = (left - allowed, now)
         if len(self._allowance) > ADDRESSES_REMEMBERED:
             self._allowance.popitem(last=False)
         return allowed
 
-    async def _shake_hands(self, accepted: socket.socket, server: web.Server) -> None:
+    def _has_room(self, source: str) -> bool:
+        if len(self._handshakes) >= self._limits.handshakes:
+            return False
+        if self._is_peers(source):
+            return True
+        strangers = sum(not self._is_peers(other) for other in self._handshakes.values())
+        return strangers < self._limits.handshakes - self._limits.handshakes // KEPT_SHARE
+
+    def _is_peers(self, source: str) -> bool:
+        return source in self._registered_sources or source in self._peer_sources
+
+    def _remember_peer(self, source: str) -> None:
+        self._peer_sources[source] = None
+        self._peer_sources.move_to_end(source)
+        if len(self._peer_sources) > PEER_SOURCES_REMEMBERED:
+            self._peer_sources.popitem(last=False)
+
+    async def _shake_hands(self, accepted: socket.socket, source: str, server: web.Server) -> None:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
         try:
@@ -121,6 +152,7 @@ class Listener:
             self._counts["strangers"] += 1
             transport.abort()
             return
+        self._remember_peer(source)
         held = self._transports[party] = [t for t in self._transports.get(party, []) if not t.is_closing()]
         if len(held) >= CONNECTIONS_PER_PEER:
             self._counts["connections_over_limit"] += 1

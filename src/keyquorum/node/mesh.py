@@ -129,6 +129,7 @@ class Mesh:
         if len(set(pins)) != len(pins):
             raise ValueError("two parties with one TLS key in the registry")
         self._registered = {number: peer for number, peer in peers.items() if number != self.party}
+        self._listener.expect(peer.host for peer in self._registered.values())
         for number in [n for n, known in self._neighbours.items() if self._registered.get(n) != known.peer]:
             gone = self._neighbours.pop(number)
             if gone.task is not None:
