@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from keyquorum.cli.main import app
 from keyquorum.cli.node_folder import NodeFolder
+from keyquorum.node.chain_view import Seen
 from keyquorum.node.config import load
 from keyquorum.node.floor import Floor
 from keyquorum.node.store import Store, StoredShare, StoreError
@@ -200,11 +201,11 @@ def test_a_disk_that_fails_is_a_clear_error(config: Path, monkeypatch: pytest.Mo
 def test_a_node_forgets_the_chain_it_has_seen_when_its_operator_says_so(config: Path) -> None:
     store = opened(config)
     floor = Floor(store, load(config).chain.router)
-    floor.see(23)
+    floor.see(Seen(23, 1_800_000_000))
     store.close()
     assert run_json(config, "forget-chain") == {"forgotten_blocks": [23]}
     store = opened(config)
-    assert Floor(store, load(config).chain.router).block == 0
+    assert Floor(store, load(config).chain.router).seen.number == 0
     store.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Reverted, Rpc, RpcUnreachable, Sender
 from keyquorum.node import chain_quorum, chain_view
 from keyquorum.node.app import NOWHERE, _peers
-from keyquorum.node.chain_view import ChainUnavailable, ChainView, Unusable
+from keyquorum.node.chain_view import LATER_SECONDS, ChainUnavailable, ChainView, Seen, Unusable
 from keyquorum.node.mesh import Peer
 from pkp_chain import PkpChain, _found_network
 
@@ -423,9 +424,49 @@ async def test_an_endpoint_that_lags_cannot_undo_a_revocation(chain: Chain) -> N
     unknown = before | {"number": hex(newest.newest - 2)}
     for lagging in (before, unknown):
         endpoint.bend = lambda _, params, real, lagging=lagging: lagging if params[:1] == ("latest",) else real
-        with pytest.raises(ChainUnavailable, match="behind"):
+        with pytest.raises(ChainUnavailable, match="they lag"):
             await view.refresh()
         assert not (await view.authorisation(token, 1, chain.address(FRIEND), newest=True)).permitted
+
+
+@pytest.mark.parametrize("field", ["number", "timestamp"])
+async def test_a_number_that_no_block_has_is_no_block(chain: Chain, field: str) -> None:
+    endpoint = Endpoint(chain.rpc.url)
+    view = await chain.view(endpoint)
+    before = await view.head()
+    for value, allowed in ((2**200, False), (2**63, False), (2**63 - 1, True)):
+        endpoint.bend = lambda _, params, real, value=value: (
+            real | {field: hex(value)} if params[:1] == ("latest",) else real
+        )
+        if allowed:
+            assert getattr(await view.refresh(), {"number": "newest", "timestamp": "newest_time"}[field]) == value
+            continue
+        with pytest.raises(ChainUnavailable):
+            await view.refresh()
+        assert view.floor.number == before.newest
+
+
+async def test_a_block_that_an_endpoint_invented_stops_a_node_no_longer_than_a_while(chain: Chain) -> None:
+    endpoint, wall = Endpoint(chain.rpc.url), [0.0]
+    made = int((await chain.rpc.block("latest"))["timestamp"], 16)
+    wall[0] = made - LATER_SECONDS
+    view = ChainView([endpoint], chain.router, "latest", clock=lambda: wall[0])
+    chain.views.append(view)
+    await view.open()
+    endpoint.bend = lambda _, params, real: real | {"number": hex(2**62)} if params[:1] == ("latest",) else real
+    assert (await view.refresh()).newest == 2**62
+    endpoint.bend = None
+    with pytest.raises(ChainUnavailable, match="they lag"):
+        await view.refresh()  # this block may have been made before
+    await chain.mine()
+    honest = await chain.rpc.block("latest")
+    seen = Seen(2**62, int(honest["timestamp"], 16) - LATER_SECONDS - 1)
+    restarted = ChainView([Endpoint(chain.rpc.url)], chain.router, "latest")
+    chain.views.append(restarted)
+    view.floor = restarted.floor = seen
+    await restarted.open()
+    for each in (view, restarted):
+        assert (await each.refresh()).newest == each.floor.number == int(honest["number"], 16)
 
 
 async def test_a_reorganisation_to_a_lower_block_is_followed(chain: Chain) -> None:
@@ -452,7 +493,7 @@ async def test_after_a_restart_an_older_chain_is_refused_until_it_has_caught_up(
     seen = (await (await chain.view()).head()).newest
     restarted = ChainView([Endpoint(chain.rpc.url)], chain.router, "latest")
     chain.views.append(restarted)
-    restarted.floor = seen + 3
+    restarted.floor = Seen(seen + 3, time.time())
     with pytest.raises(ChainUnavailable, match=f"show block {seen}, this node has seen block {seen + 3}"):
         await restarted.open()
     assert restarted.age == float("inf")

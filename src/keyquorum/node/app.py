@@ -95,7 +95,7 @@ class Node:
         identity = Identity.load(self._store, data)
         self._keys = Keys(self._store)
         self._floor = Floor(self._store, config.chain.router)
-        self._view.floor = self._floor.block
+        self._view.floor = self._floor.seen
         await self._open_chain()
         membership = await self._find_membership(identity)
         await self._start_mesh(identity, membership)
@@ -259,8 +259,8 @@ class Node:
     async def _look(self) -> None:
         head = await self._view.refresh()
         self.clocks.see_block(head.newest_time)
-        self._floor.see(head.newest)
         self._take_membership(await self._view.membership())
+        self._floor.see(self._view.floor)  # only now: of a block that is none, nothing could be read
         self.identity_secret.tick(await self._view.network_key())
 
     def _take_membership(self, membership: Membership) -> None:

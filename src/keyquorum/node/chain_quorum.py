@@ -21,6 +21,8 @@ from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_he
 T = TypeVar("T")
 
 PATIENCE = 0.5
+NUMBERS = 1 << 63
+"""Numbers and times of blocks are smaller: whatever else an endpoint says is no block."""
 SLOW_SECONDS = 10.0
 
 
@@ -58,6 +60,8 @@ class Block:
         )
         if len(block.hash) != 32 or len(block.parent) != 32:
             raise ValueError("a block's hash has 32 bytes")
+        if max(block.number, block.time) >= NUMBERS:
+            raise ValueError("a block's number and time have 63 bits")
         return block
 
 

@@ -5,7 +5,8 @@ revocations and transfers count from, so whoever lost a right loses it at first 
 only for good. Answers are cached for exactly one pair of blocks: a new block empties the cache. A view older than
 `MAX_AGE` refuses everything (`ChainUnavailable`) rather than acting on the past. Of several endpoints more than half
 must agree (`chain_quorum.py`), and they may not take this node back to a block before the newest it has seen: there a
-revocation would not have happened yet.
+revocation would not have happened yet. Only a block made well after that one was seen may be lower: then that one was
+none of this chain, and an endpoint that once named it has not stopped this node for ever.
 """
 
 from __future__ import annotations
@@ -28,11 +29,23 @@ from keyquorum.node.recent_blocks import RECENT_BLOCKS, RecentBlocks
 
 T = TypeVar("T")
 
-__all__ = ["MAX_AGE", "Authorisation", "ChainUnavailable", "ChainView", "Head", "Member", "Membership", "Unusable"]
+__all__ = [
+    "MAX_AGE",
+    "Authorisation",
+    "ChainUnavailable",
+    "ChainView",
+    "Head",
+    "Member",
+    "Membership",
+    "Seen",
+    "Unusable",
+]
 
 FRESH_SECONDS = 0.25
 NEW_SECONDS = 0.05
 MAX_AGE = 10.0
+LATER_SECONDS = 300.0
+"""How far the clocks of a node and of who makes blocks may be apart, where it matters which was first."""
 # Who asks contracts of strangers: an account without a key. Some wallets check less when address 0 asks.
 NOBODY = "0x" + keccak(b"keyquorum: nobody in particular")[12:].hex()
 CACHE_LIMIT = 4096
@@ -97,16 +110,28 @@ class Head:
     newest_time: int = field(default=0, compare=False)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The number of a block that was the newest, and when this node saw it: Unix seconds by its own clock."""
+
+    number: int = 0
+    at: float = 0.0
+
+
 class ChainView:
     """Reads of one node; `refresh` must be called often, and is called by every read that is older than a moment."""
 
-    def __init__(self, rpcs: list[Rpc], router: str, finality: str | int, needed: int | None = None) -> None:
+    def __init__(
+        self, rpcs: list[Rpc], router: str, finality: str | int, needed: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         """`needed` of the endpoints must agree (None: more than half).
 
-        A block below `floor`, which may be set before `open`, is no block of a chain to act on.
+        A block below `floor`, which may be set before `open`, is acted on only if it was made well after that.
         """
         self._quorum = Quorum(rpcs, needed)
-        self.floor = 0
+        self._clock = clock
+        self.floor = Seen()
         self._finality = finality
         self._head: Head | None = None
         self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -179,19 +204,18 @@ class ChainView:
             self._seen[head.newest] = head.newest_hash
             while len(self._seen) > RECENT_BLOCKS:
                 self._seen.pop(next(iter(self._seen)))
+        if head.newest != self.floor.number:
+            self.floor = Seen(head.newest, self._clock())
         self._head = head
         return head
 
     async def _newest(self) -> Block:
         block = await self._quorum.newest()
-        if block.number < self.floor:
-            shown = f"the endpoints show block {block.number}, this node has seen block {self.floor} before"
-            raise ChainUnavailable(f"{shown}: they lag, or the chain was put back: see `keyquorum node forget-chain`")
-        self.floor = 0  # reached: from here on what this process has seen counts
-        lower = self._head is not None and block.number < self._head.newest
         # Another hash at a height that was seen is a reorganisation. Anything else is endpoints that lag.
-        if lower and self._seen.get(block.number, block.hash) == block.hash:
-            raise ChainUnavailable("the endpoints are behind a block that was seen already")
+        known = self._seen.get(block.number, block.hash) == block.hash
+        if block.number < self.floor.number and known and block.time <= self.floor.at + LATER_SECONDS:
+            shown = f"the endpoints show block {block.number}, this node has seen block {self.floor.number} before"
+            raise ChainUnavailable(f"{shown}: they lag, or the chain was put back: see `keyquorum node forget-chain`")
         return block
 
     async def _finalised(self, newest: int) -> int:
