@@ -174,6 +174,87 @@ async def test_sessions_are_bounded_and_those_that_end_first_go_first(store: Log
     assert {each.id for each in await store.sessions_of([ME], NOW)} == {"s0", "s1", "s2", "s6"}
 
 
+def them(k: int) -> tuple[int, bytes]:
+    return (1, k.to_bytes(20, "big"))
+
+
+async def listed(store: LoginStore, who: tuple[int, bytes]) -> set[str]:
+    return {each.id for each in await store.sessions_of([who], NOW)}
+
+
+async def test_whoever_has_many_sessions_pushes_out_his_own_and_nobody_elses(store: LoginStore) -> None:
+    store.remember(known("mine", expires=NOW + 10), NOW)
+    for k in range(50):
+        store.remember(known(f"s{k}", them(1), expires=NOW + 100 + k), NOW)
+    assert await listed(store, ME) == {"mine"}
+    assert await listed(store, them(1)) == {"s47", "s48", "s49"}
+    assert store._counts == (0, 4)
+
+
+async def test_a_newcomer_takes_the_place_of_who_has_most(store: LoginStore) -> None:
+    for k in range(4):
+        store.remember(known(f"s{k}", them(1), expires=NOW + 100 + k), NOW)
+    store.remember(known("mine", expires=NOW + 10), NOW)
+    assert await listed(store, ME) == {"mine"}
+    assert await listed(store, them(1)) == {"s1", "s2", "s3"}
+    for k in range(2, 5):
+        store.remember(known(f"t{k}", them(k), expires=NOW + 50), NOW)
+    store.remember(known("u", them(9), expires=NOW + 60), NOW)  # now all have one: who ends first goes first
+    assert [await listed(store, them(1)), await listed(store, ME)] == [{"s3"}, set()]
+    assert store._counts == (0, 4)
+
+
+async def test_one_identity_has_at_most_so_many(store: LoginStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login_store, "SESSIONS_EACH", 2)
+    for k in range(4):
+        store.remember(known(f"s{k}", expires=NOW + 100 + k), NOW)
+    assert await listed(store, ME) == {"s2", "s3"}
+    assert await store.session("s0") is None
+
+
+async def test_the_counts_of_holders_are_those_of_their_sessions(store: LoginStore) -> None:
+    for k in range(40):
+        store.remember(known(f"s{k}", them(k % 3), them(k % 2 + 5), expires=NOW + 20 + k % 7), NOW + k)
+    await settle(store)
+    kept = "SELECT type, identity, count(*) FROM holdings JOIN sessions ON session = id GROUP BY type, identity"
+    work = store._writer.submit(
+        lambda c: (c.execute("SELECT * FROM holders").fetchall(), c.execute(kept).fetchall(), store._counts)
+    )
+    holders, holdings, counts = work.result()
+    assert holders == holdings
+    assert sum(row[2] for row in holders) == counts[1]
+
+
+async def test_a_file_of_an_earlier_version_gets_its_holders(tmp_path: Path) -> None:
+    store = LoginStore(tmp_path, sessions=4)
+    for k in range(3):
+        store.remember(known(f"s{k}", them(1), them(2), expires=NOW + 100 + k), NOW)
+    for table in ("holders", "holdings"):
+        store._writer.submit(lambda c, table=table: c.execute(f"DROP TABLE {table}")).result()
+    store.close()
+    again = LoginStore(tmp_path, sessions=4)
+    for name in ("a", "b", "c"):
+        again.remember(known(name, them(ord(name))), NOW)
+    assert await listed(again, them(1)) == {"s2"}
+    again.close()
+
+
+async def test_no_statement_of_a_login_looks_at_all_sessions(store: LoginStore) -> None:
+    said: list[str] = []
+    store._writer.submit(lambda c: c.set_trace_callback(said.append)).result()
+    for k in range(12):
+        store.remember(known(f"s{k}", them(k % 5 // 2), expires=NOW + 5 + k), NOW + k)
+    await settle(store)
+    store._writer.submit(lambda c: c.set_trace_callback(None)).result()
+    queries = {text for text in said if text.startswith(("SELECT", "DELETE", "UPDATE", "INSERT"))}
+    assert any("FROM holders ORDER BY" in text for text in queries)
+    for text in queries:
+        plan = store._writer.submit(lambda c, text=text: c.execute(f"EXPLAIN QUERY PLAN {text}").fetchall()).result()
+        for step in (row[3] for row in plan):
+            bounded = "LIMIT" in text and "INDEX" in step
+            assert step.startswith("SEARCH") or (step.startswith("SCAN") and bounded), (text, step)
+
+
 async def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(login_store, "LISTED", 3)
     store = LoginStore(tmp_path)

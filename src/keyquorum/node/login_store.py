@@ -29,6 +29,7 @@ FILE: Final = "logins.sqlite"
 KEEP_SECONDS: Final = MEMORY_SECONDS + 24 * 3600
 COMMITMENTS: Final = 2_000_000
 SESSIONS: Final = 200_000
+SESSIONS_EACH: Final = 1000
 LISTED: Final = 100
 _SWEEP = 64
 
@@ -43,6 +44,20 @@ CREATE TABLE IF NOT EXISTS identities (
     type INTEGER NOT NULL, identity BLOB NOT NULL, session TEXT NOT NULL,
     PRIMARY KEY (type, identity, session)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS identities_by_session ON identities (session);
+CREATE TABLE IF NOT EXISTS holdings (
+    type INTEGER NOT NULL, identity BLOB NOT NULL, expires INTEGER NOT NULL, session TEXT NOT NULL,
+    PRIMARY KEY (type, identity, expires, session)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holders (
+    type INTEGER NOT NULL, identity BLOB NOT NULL, sessions INTEGER NOT NULL,
+    PRIMARY KEY (type, identity)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS holders_by_sessions ON holders (sessions);
+"""
+# A file of an earlier version knows no holders yet.
+_FIND_HOLDERS: Final = """
+INSERT INTO holdings SELECT type, identity, expires, id FROM sessions JOIN identities ON session = id
+    WHERE NOT EXISTS (SELECT 1 FROM holders) GROUP BY id;
+INSERT INTO holders SELECT type, identity, count(*) FROM holdings
+    WHERE NOT EXISTS (SELECT 1 FROM holders) GROUP BY type, identity;
 """
 
 
@@ -90,7 +105,7 @@ class LoginStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self._path)
-        connection.executescript(_TABLES)
+        connection.executescript(_TABLES + _FIND_HOLDERS)
         return connection
 
     # -- commitments ------------------------------------------------
@@ -125,7 +140,9 @@ class LoginStore:
     def remember(self, known: KnownSession, now: int) -> None:
         """Keep a session for listing, as it began; a session that is known already stays as it is.
 
-        Not awaited, since losing it harms nobody. When there is no room, those that end first go first.
+        Not awaited, since losing it harms nobody. One identity has at most `SESSIONS_EACH`, counted by the first of a
+        session. When there is no room, a session of the identity with the most goes, of one that has most the one
+        that ends first: who has few keeps them, however many a stranger opens.
         """
         self._writer.submit(lambda connection: self._remember(connection, known, now))
 
@@ -134,17 +151,31 @@ class LoginStore:
         if connection.execute("SELECT 1 FROM sessions WHERE id = ?", (known.id,)).fetchone() is not None:
             # A step-up narrows, and adds a login: whose the session is was settled when it began.
             return
-        room = sessions - self._limits[1] + 1
-        first = connection.execute("SELECT id, expires FROM sessions ORDER BY expires LIMIT ?", (_SWEEP,)).fetchall()
-        gone = {name for place, (name, expires) in enumerate(first) if expires <= now or place < room}
-        for name in gone:
-            connection.execute("DELETE FROM identities WHERE session = ?", (name,))
-            sessions -= connection.execute("DELETE FROM sessions WHERE id = ?", (name,)).rowcount
+        sessions -= self._make_room(connection, known.methods[0], sessions, now)
         record = msgspec.msgpack.encode(asdict(known))
         connection.execute("INSERT INTO sessions VALUES (?, ?, ?)", (known.id, known.expires, record))
         rows = [(number, identity, known.id) for number, identity in known.methods]
         connection.executemany("INSERT OR IGNORE INTO identities VALUES (?, ?, ?)", rows)
+        holder = known.methods[0]
+        connection.execute("INSERT INTO holdings VALUES (?, ?, ?, ?)", (*holder, known.expires, known.id))
+        connection.execute(
+            "INSERT INTO holders VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET sessions = sessions + 1", holder
+        )
         self._counts = commitments, sessions + 1
+
+    def _make_room(self, connection: sqlite3.Connection, holder: tuple[int, bytes], sessions: int, now: int) -> int:
+        """Forget what has expired, and what must go for one more session of `holder`; return how many went."""
+        query = "SELECT id FROM sessions WHERE expires <= ? ORDER BY expires LIMIT ?"
+        gone = [str(row[0]) for row in connection.execute(query, (now, _SWEEP)).fetchall()]
+        for name in gone:
+            _forget(connection, name)
+        found = connection.execute("SELECT sessions FROM holders WHERE type = ? AND identity = ?", holder).fetchone()
+        own, count = int(found[0]) if found else 0, len(gone)
+        while own >= SESSIONS_EACH or (sessions - count >= self._limits[1] and count < _SWEEP + len(gone)):
+            name, of_holder = _least_missed(connection, holder, own)
+            _forget(connection, name)
+            own, count = own - of_holder, count + 1
+        return count
 
     async def session(self, name: str) -> KnownSession | None:
         """Return a session by its id, None when this node does not know it (any more)."""
@@ -167,6 +198,32 @@ class LoginStore:
             return [row for query, values in queries for row in connection.execute(query, values)]
 
         return await asyncio.wrap_future(self._writer.submit(work))
+
+
+def _least_missed(connection: sqlite3.Connection, holder: tuple[int, bytes], own: int) -> tuple[str, bool]:
+    """Return the session to forget for one more of `holder`, who has `own`, and whether it is his."""
+    query = "SELECT type, identity, sessions FROM holders ORDER BY sessions DESC LIMIT 1"
+    number, identity, most = connection.execute(query).fetchone()
+    mine = own >= min(most, SESSIONS_EACH)
+    if most == 1 and not mine:
+        return str(connection.execute("SELECT id FROM sessions ORDER BY expires LIMIT 1").fetchone()[0]), False
+    first = "SELECT session FROM holdings WHERE type = ? AND identity = ? ORDER BY expires LIMIT 1"
+    row = connection.execute(first, holder if mine else (number, identity)).fetchone()
+    return str(row[0]), mine
+
+
+def _forget(connection: sqlite3.Connection, name: str) -> None:
+    row = connection.execute("SELECT record FROM sessions WHERE id = ?", (name,)).fetchone()
+    known = _decode(row[0])
+    # The holder may not be the first of the methods in a file that an earlier version wrote.
+    for holder in known.methods:
+        held = "DELETE FROM holdings WHERE type = ? AND identity = ? AND expires = ? AND session = ?"
+        if connection.execute(held, (*holder, known.expires, name)).rowcount:
+            of_holder = "WHERE type = ? AND identity = ?"
+            connection.execute(f"UPDATE holders SET sessions = sessions - 1 {of_holder}", holder)  # noqa: S608 ours
+            connection.execute(f"DELETE FROM holders {of_holder} AND sessions = 0", holder)  # noqa: S608 ours
+    connection.execute("DELETE FROM identities WHERE session = ?", (name,))
+    connection.execute("DELETE FROM sessions WHERE id = ?", (name,))
 
 
 def _count(connection: sqlite3.Connection) -> tuple[int, int]:
