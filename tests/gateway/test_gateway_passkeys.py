@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,3 +159,24 @@ async def test_what_is_no_credential_id_is_refused_before_the_chain_is_asked(
 async def test_the_directory_is_asked_over_http(server: Server, http: aiohttp.ClientSession) -> None:
     async with http.get(f"{server.url}/v1/passkeys/{name(SoftPasskey())}") as response:
         assert (response.status, (await response.json())["error"]["code"]) == (404, "unknown_passkey")
+
+
+async def test_many_who_ask_together_cost_two_looks_at_the_chain(
+    chain: Events, index: PasskeyIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passkey, looks, height = SoftPasskey(), [0], chain.block_number
+
+    async def counted() -> int:
+        looks[0] += 1
+        await asyncio.sleep(0)
+        return await height()
+
+    monkeypatch.setattr(chain, "block_number", counted)
+    chain.add(passkey)
+    found = await asyncio.gather(*(index.find(name(passkey)) for _ in range(20)))
+    assert {each["public_key"] for each in found} == {to_base64url(passkey.public_key)}
+    assert looks == [2]  # the one that was under way when the others came may have been too early for them
+    chain.down = True
+    assert {type(each) for each in await asyncio.gather(
+        *(index.find(name(passkey)) for _ in range(3)), return_exceptions=True
+    )} == {ChainError}  # fmt: skip

@@ -224,6 +224,23 @@ async def test_the_cache_is_bounded(chain: Chain, monkeypatch: pytest.MonkeyPatc
     assert len(view._cache) <= 3
 
 
+async def test_what_strangers_look_up_pushes_nothing_out_that_the_node_decides_by(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_view, "CACHE_LIMIT", 8)
+    monkeypatch.setattr(chain_view, "STRANGERS_LIMIT", 3)
+    view, token = await chain.view(), await chain.mint()
+    await view.authorisation(token, 1, chain.address(FRIEND), newest=True)
+    before = len(view._cache)
+    for number in range(20):
+        assert await view.look_up(number) == (b"", None)
+    assert len(view._cache) == before
+    assert len(view._strangers) == 3
+    public_key, owner = await view.look_up(token)
+    assert owner == chain.address(OWNER)
+    assert token_id(public_key) == token
+
+
 async def test_a_failed_read_is_asked_again(chain: Chain) -> None:
     endpoint = Endpoint(chain.rpc.url)
     view = await chain.view(endpoint)

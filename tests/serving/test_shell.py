@@ -32,7 +32,7 @@ from keyquorum.serving import buckets, shell
 from keyquorum.serving.connections import BODY
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.places import IN_LINE, Places
-from keyquorum.serving.shell import PROBES_PER_SECOND, Limits
+from keyquorum.serving.shell import LOOK_UPS, PROBES_PER_SECOND, Limits
 
 NETWORK = "eip155:31337:0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
 SOURCES = Path(shell.__file__).parents[1]
@@ -257,6 +257,24 @@ async def test_those_who_watch_are_counted_too(server: Server, path: str) -> Non
             assert (await site.ask("GET", path))[0] == 200
         assert (await site.ask("GET", path))[0] == 429
         assert await site.post() == (200, "")
+
+
+@pytest.mark.usefixtures("stopped_clock")
+async def test_what_anybody_may_look_up_on_the_chain_is_counted_apart(server: Server) -> None:
+    paths = [route.path for route in routes_of(server) if route.reads_chain]
+    assert bool(paths) == (server.path != "/v1/codes")
+    async with listening(server) as site:
+        for k in range(LOOK_UPS if paths else 0):
+            path = paths[k % len(paths)].replace("{id}", f"0x{k:064x}")
+            assert (await site.ask("GET", path))[0] == 200
+        for path in paths:
+            assert (await site.ask("GET", path.replace("{id}", "0x" + "00" * 32)))[0] == 429
+        assert await site.post() == (200, "")
+
+
+def test_whatever_names_something_on_the_chain_in_its_path_is_counted_as_a_look_up(server: Server) -> None:
+    for route in routes_of(server):
+        assert route.reads_chain == (route.method == "GET" and "{id}" in route.path), route.path
 
 
 @pytest.mark.usefixtures("stopped_clock")

@@ -111,8 +111,8 @@ def _gets(gateway: Gateway, metrics: Metrics) -> list[Route]:
         return web.Response(body=metrics.text(), content_type="text/plain")
 
     return [
-        Route("GET", "/v1/keys/{id}", key),
-        Route("GET", "/v1/passkeys/{id}", passkey),
+        Route("GET", "/v1/keys/{id}", key, reads_chain=True),
+        Route("GET", "/v1/passkeys/{id}", passkey, reads_chain=True),
         Route("GET", "/v1/login", _showing(gateway.login_options), placed=False),
         Route("GET", "/v1/network", network),
         Route("GET", "/v1/openapi.json", _showing(shown), probe=True),

@@ -111,7 +111,7 @@ def _routes(service: Service) -> list[Route]:
         Route("POST", "/v1/revocations", _posting(service.revoke), max_body=SESSION_BODY),
         Route("POST", "/v1/commitments", _posting(service.commit), max_body=COMMITMENT_BODY),
         Route("GET", "/v1/network", network),
-        Route("GET", "/v1/keys/{id}", key),
+        Route("GET", "/v1/keys/{id}", key, reads_chain=True),
         Route("GET", "/v1/openapi.json", openapi, probe=True),
         Route("GET", "/livez", live, probe=True),
         Route("GET", "/readyz", ready, probe=True),

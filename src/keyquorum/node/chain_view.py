@@ -24,6 +24,7 @@ from keyquorum.auth.network import network_id, to_checksum
 from keyquorum.chain import guarded_call, registry
 from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.rpc import Reverted, Rpc, from_hex
+from keyquorum.node.answers import Answers
 from keyquorum.node.chain_quorum import Block, ChainUnavailable, Disagree, Quorum, Unusable, read_block
 from keyquorum.node.recent_blocks import RECENT_BLOCKS, RecentBlocks
 
@@ -49,6 +50,7 @@ LATER_SECONDS = 300.0
 # Who asks contracts of strangers: an account without a key. Some wallets check less when address 0 asks.
 NOBODY = "0x" + keccak(b"keyquorum: nobody in particular")[12:].hex()
 CACHE_LIMIT = 4096
+STRANGERS_LIMIT = 256
 # The contracts name each other: from the router every other one is found.
 _LINKS = (
     ("PKPNFT", "PubkeyRouter", "pkpNft"),
@@ -134,7 +136,8 @@ class ChainView:
         self.floor = Seen()
         self._finality = finality
         self._head: Head | None = None
-        self._cache: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        self._cache = Answers(CACHE_LIMIT)
+        self._strangers = Answers(STRANGERS_LIMIT)
         self._refreshing: asyncio.Task[Head] | None = None
         self._seen: dict[int, bytes] = {}
         self._recent = RecentBlocks()
@@ -200,6 +203,7 @@ class ChainView:
             raise ChainUnavailable("the endpoints take too long")
         if head != self._head:
             self._cache.clear()
+            self._strangers.clear()
             self._recent.add(newest)
             self._seen[head.newest] = head.newest_hash
             while len(self._seen) > RECENT_BLOCKS:
@@ -244,7 +248,7 @@ class ChainView:
             await asyncio.sleep(head.read_at + NEW_SECONDS - time.monotonic())
             head = await self.refresh()
         if found is None and block_hash != head.newest_hash:
-            await self._cached(("recent", head.newest_hash), lambda: self._recent.complete(self._ask))
+            await self._cache.get(("recent", head.newest_hash), lambda: self._recent.complete(self._ask))
             found = self._recent.find(block_hash)
         if block_hash == head.newest_hash:
             return head.newest_time
@@ -257,21 +261,7 @@ class ChainView:
         head = await self.head()
         block = head.newest if newest else head.finalised
         key = (contract, name, args, block, head.newest_hash)
-        return await self._cached(key, lambda: self._read_at(contract, name, args, block))
-
-    async def _cached(self, key: tuple[Any, ...], make: Callable[[], Awaitable[T]]) -> T:
-        future = self._cache.get(key)
-        if future is None:
-            if len(self._cache) >= CACHE_LIMIT:
-                self._cache.clear()
-            future = asyncio.ensure_future(make())
-            self._cache[key] = future
-            future.add_done_callback(lambda done: self._forget_failure(key, done))
-        return await asyncio.shield(future)
-
-    def _forget_failure(self, key: tuple[Any, ...], done: asyncio.Future[Any]) -> None:
-        if (done.cancelled() or done.exception() is not None) and self._cache.get(key) is done:
-            del self._cache[key]
+        return await self._cache.get(key, lambda: self._read_at(contract, name, args, block))
 
     async def _ask(self, question: Callable[[Rpc], Awaitable[T]]) -> T:
         return await self._quorum.ask(question)
@@ -307,6 +297,20 @@ class ChainView:
             owner if any(owner) else None, found.permitted, found.scopes, found.grantEpoch, bytes(found.pubkey)
         )
 
+    async def look_up(self, token_id: int) -> tuple[bytes, bytes | None]:
+        """Return public key and owner of a key at the newest block, nothing and None for no key, for anybody who asks.
+
+        What strangers ask about is remembered apart, and pushes nothing out that the node decides by.
+        """
+        head = await self.head()
+        arguments = token_id, 1, bytes(20)
+        found = await self._strangers.get(
+            (token_id, head.newest_hash),
+            lambda: self._read_at("PKPPermissions", "authorisation", arguments, head.newest),
+        )
+        owner = bytes.fromhex(found.owner[2:])
+        return bytes(found.pubkey), owner if any(owner) else None
+
     async def revoked_before(self, marks: Sequence[bytes]) -> list[int]:
         """Return for each mark (32 bytes) the time up to which certificates are dead, at the newest block; 0: none."""
         return list(await self.read("Sessions", "revokedBefore", tuple(marks), newest=True))
@@ -337,7 +341,7 @@ class ChainView:
         async def question(rpc: Rpc) -> bytes:
             return from_hex(await rpc.call("eth_getCode", address, block))
 
-        return await self._cached(("code", address, block, head.newest_hash), lambda: self._ask(question))
+        return await self._cache.get(("code", address, block, head.newest_hash), lambda: self._ask(question))
 
 
 def _seen(task: asyncio.Task[Head]) -> None:

@@ -76,11 +76,11 @@ class Status:
 
     async def key(self, key_id: bytes) -> dict[str, Any]:
         """Answer `GET /v1/keys/{id}`; raises `ApiError` 404 for a key that neither chain nor node knows."""
-        seen = await self.view.authorisation(int.from_bytes(key_id, "big"), 1, bytes(20), True)
-        if not seen.public_key:
+        public_key, owner = await self.view.look_up(int.from_bytes(key_id, "big"))
+        if not public_key:
             raise ApiError(404, "key_unknown", "the chain knows no such key", "check the token id")
         epoch = self.membership.epoch if self.membership else 0
-        return api.describe_key(key_id, seen.public_key, seen.owner, self.keys.state(key_id), epoch)
+        return api.describe_key(key_id, public_key, owner, self.keys.state(key_id), epoch)
 
     def readiness(self) -> dict[str, Any]:
         """Answer `GET /readyz`: whether this node can sign with every key it should, and what the network has lost.

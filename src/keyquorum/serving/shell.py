@@ -41,6 +41,8 @@ JSON = "application/json"
 # How many seconds' worth of bytes may come at once.
 BURST_SECONDS = 4.0
 PROBES_PER_SECOND = 50
+# What anybody may look up on the chain through a server: so often at once, which comes back over so many seconds.
+LOOK_UPS, LOOK_UP_SECONDS = 60, 10.0
 _GRACE = 0.001
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -72,6 +74,7 @@ class Route:
 
     `max_body` bytes are read; a route without a body reads none. A `probe` is for those who watch the server: counted
     apart, as `cost` of `PROBES_PER_SECOND`, and answered without waiting for a place, as is whatever is not `placed`.
+    One that `reads_chain` for whoever asks is counted as one of `LOOK_UPS` besides.
     """
 
     method: str
@@ -81,6 +84,7 @@ class Route:
     cost: float = 1.0
     probe: bool = False
     placed: bool = True
+    reads_chain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class Shell:
         self._headers = CORS if open_to_pages else {}
         self._requests = Meter(limits.requests_per_second, 1.0)
         self._probes = Meter(PROBES_PER_SECOND, 1.0)
+        self._look_ups = Meter(LOOK_UPS, LOOK_UP_SECONDS)
         largest = max((route.max_body for route in routes), default=0)
         burst = max(limits.bytes_per_second * BURST_SECONDS, largest)
         self._bytes = Meter(burst, burst / limits.bytes_per_second)
@@ -194,6 +199,8 @@ class Shell:
         probe = method == "OPTIONS" or (route is not None and route.probe)
         meter = self._probes if probe else self._requests
         wait = meter.take(client, min(route.cost, PROBES_PER_SECOND) if route is not None else 1.0)
+        if not wait and route is not None and route.reads_chain:
+            wait = self._look_ups.take(client)
         if wait:
             raise too_many("too_many_requests", "too many requests from this network address", wait)
 
