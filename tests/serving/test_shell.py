@@ -28,7 +28,7 @@ from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import Metrics as GatewayMetrics
 from keyquorum.node import api as node
 from keyquorum.node.metrics import Metrics as NodeMetrics
-from keyquorum.serving import buckets, shell
+from keyquorum.serving import buckets, exposition, shell
 from keyquorum.serving.connections import BODY
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.places import IN_LINE, Places
@@ -352,3 +352,40 @@ def test_every_path_with_a_body_bounds_it_and_no_server_has_a_shell_of_its_own()
         for path in (SOURCES / package).rglob("*.py"):
             assert not own.search(path.read_text()), path
         assert "HttpServer(" in (SOURCES / package / "app.py").read_text()
+
+
+async def test_every_method_that_the_router_takes_has_the_price_of_its_route(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[shell.Route | None] = []
+
+    def count(_: Any, client: str, route: shell.Route | None, method: str) -> None:
+        counted.append(route)
+
+    monkeypatch.setattr(shell.Shell, "_count", count)
+    routes = [
+        (route.method, route.resource.canonical)
+        for route in server.make(Service(), 100).router.routes() if route.resource is not None
+    ]  # fmt: skip
+    assert {method for method, _ in routes} <= {"GET", "POST"}
+    async with listening(server) as here:
+        for method, path in routes:
+            await here.ask(method, path.replace("{id}", "a"))
+            route = counted[-1]
+            assert route is not None
+            assert (route.method, route.path) == (method, path)
+        for path in {path for _, path in routes}:
+            assert (await here.ask("HEAD", path.replace("{id}", "a")))[0] == 405
+
+
+async def test_metrics_are_made_at_most_once_a_second() -> None:
+    now, made = [0.0], []
+
+    def make() -> bytes:
+        made.append(now[0])
+        return b"%d" % len(made)
+
+    shown = exposition.Exposition(make, lambda: now[0])
+    assert [shown.text(), shown.text()] == [b"1", b"1"]
+    now[0] = exposition.FRESH_SECONDS
+    assert shown.text() == b"2"

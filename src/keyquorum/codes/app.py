@@ -26,6 +26,7 @@ from keyquorum.codes.drivers import ProviderDown
 from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import CONTENT_TYPE, Metrics
 from keyquorum.codes.service import CodeService, make_lines
+from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.forever import until_asked
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.log_lines import configure_logging
@@ -61,6 +62,7 @@ class _Watch(Watch):
 
 def _routes(service: CodeService, metrics: Metrics) -> list[Route]:
     readiness_seen = Readiness(service)
+    exposition = Exposition(metrics.text)
 
     async def request(asked: Asked) -> Any:
         found = fields(loads(asked.body, MAX_BODY), {"channel": str, "address": str, "statement": dict})
@@ -83,7 +85,7 @@ def _routes(service: CodeService, metrics: Metrics) -> list[Route]:
         )
 
     async def show_metrics(_: Asked) -> Any:
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=exposition.text(), headers={"Content-Type": CONTENT_TYPE})
 
     return [
         Route("POST", "/v1/codes", request, max_body=MAX_BODY),

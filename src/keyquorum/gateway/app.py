@@ -30,6 +30,7 @@ from keyquorum.gateway.http import (
 )
 from keyquorum.gateway.openapi import document
 from keyquorum.gateway.services import Gateway
+from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.forever import until_asked
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.problem import UNAVAILABLE, json_response
@@ -89,6 +90,7 @@ def _posts(gateway: Gateway, failed_logins: int) -> list[Route]:
 
 def _gets(gateway: Gateway, metrics: Metrics) -> list[Route]:
     specification = json_response(document()).body
+    exposition = Exposition(metrics.text)
 
     async def key(asked: Asked) -> Any:
         return await gateway.describe_key(asked.part("id"))
@@ -108,7 +110,7 @@ def _gets(gateway: Gateway, metrics: Metrics) -> list[Route]:
         return web.Response(body=specification, content_type="application/json")
 
     def text() -> web.Response:
-        return web.Response(body=metrics.text(), content_type="text/plain")
+        return web.Response(body=exposition.text(), content_type="text/plain")
 
     return [
         Route("GET", "/v1/keys/{id}", key, reads_chain=True),

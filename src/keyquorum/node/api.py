@@ -20,6 +20,7 @@ from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
 from keyquorum.node.problem import BAD_REQUEST, UNAVAILABLE, ApiError, explain
 from keyquorum.node.quotas import client_address
+from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.problem import HUNG_UP, Refusal, json_response
 from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell, Watch
 
@@ -84,6 +85,7 @@ def make_app(
 
 def _routes(service: Service) -> list[Route]:
     specification = json_response(document()).body
+    exposition = Exposition(service.metrics.text)
 
     async def network(_: Asked) -> Any:
         return await service.network()
@@ -99,7 +101,7 @@ def _routes(service: Service) -> list[Route]:
         return json_response(found, 200 if found["ready"] else UNAVAILABLE)
 
     async def metrics(_: Asked) -> Any:
-        return web.Response(body=service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=exposition.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def openapi(_: Asked) -> Any:
         return web.Response(body=specification, content_type="application/json")

@@ -136,21 +136,20 @@ class Shell:
         burst = max(limits.bytes_per_second * BURST_SECONDS, largest)
         self._bytes = Meter(burst, burst / limits.bytes_per_second)
         self.places = Places(limits.unverified)
+        self._priced: dict[web.AbstractRoute, Route] = {}
 
     def app(self) -> web.Application:
         """Return the aiohttp application."""
         largest = max((route.max_body for route in self._routes), default=0)
         app = web.Application(middlewares=[self._middleware()], client_max_size=largest or 1)
-        add = {"GET": app.router.add_get, "POST": app.router.add_post}
         for route in self._routes:
-            add[route.method](route.path, self._handler(route))
+            # The router's own route, so that no method it takes for this one has another price; none is HEAD.
+            self._priced[app.router.add_route(route.method, route.path, self._handler(route))] = route
         return app
 
     # -- one request --------------------------------------------
 
     def _middleware(self) -> Any:
-        costs = {(route.method, route.path): route for route in self._routes}
-
         @web.middleware
         async def middleware(
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -166,7 +165,7 @@ class Shell:
             status, code = BAD_REQUEST, HUNG_UP
             try:
                 if not trusted:
-                    self._count(client, costs.get((request.method, path)), request.method)
+                    self._count(client, self._priced.get(request.match_info.route), request.method)
                 preflight = request.method == "OPTIONS" and bool(self._headers)
                 response = web.Response(status=204) if preflight else await handler(request)
                 status, code = response.status, ""
