@@ -65,7 +65,7 @@ async def test_a_login_a_signature_and_a_refusal_each_leave_their_line(cluster: 
         assert line["key"] == token_id(key)
         assert line["methods"] == [owner]
         assert line["address"] == "127.0.0.1"
-    logins = [one for one in written(cluster, 1, "audit.log") if one["what"] == "session"]
+    logins = [one for one in written(cluster, 1, "logins.log") if one["what"] == "session"]
     assert any(one["methods"] == [owner] and "siwe" in one["summary"] for one in logins)
     last = written(cluster, 1, "refusals.log")[-1]
     assert (last["decision"], last["code"], last["session"]) == (

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from keyquorum.node.audit import (
     FAILED,
     FAILURES,
     GRANTED,
+    LOGINS,
     REFUSAL_SECONDS,
     REFUSALS,
     REFUSED,
@@ -106,6 +108,32 @@ async def test_refusals_stand_apart_so_that_a_flood_of_them_pushes_nothing_out(t
     sizes = [path.stat().st_size for path in files(tmp_path, "refusals.log")]
     assert len(sizes) == 2
     assert max(sizes) <= 65_536
+
+
+async def test_logins_stand_apart_so_that_new_identities_push_no_signature_out(tmp_path: Path) -> None:
+    record = Audit(tmp_path, AuditSection(max_bytes=65_536, files=2))
+    record.start()
+    record.record(Entry("sign", "10.0.0.1"), GRANTED)
+    record.record(Entry("certify"), GRANTED)
+    for number in range(2000):
+        for what in ("session", "commitment", "list", "revocation"):
+            record.record(Entry(what, f"10.0.{number % 200}.1", "a session", summary="x" * 200), GRANTED)
+    await record.close()
+    assert [line["what"] for line in lines(tmp_path / "audit.log")] == ["sign", "certify"]
+    assert {line["what"] for line in lines(tmp_path / "logins.log")} == LOGINS
+
+
+async def test_what_waits_for_the_thread_when_the_log_is_closed_is_written(tmp_path: Path) -> None:
+    record, go = Audit(tmp_path, AuditSection()), threading.Event()
+    record._thread.submit(go.wait)
+    record.record(Entry("sign"), GRANTED)
+    writing = asyncio.create_task(record._write())
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    go.set()
+    await record.close()
+    assert [line["what"] for line in lines(tmp_path / "audit.log")] == ["sign"]
 
 
 async def test_refusals_of_one_address_are_limited_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

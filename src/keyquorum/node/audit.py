@@ -1,7 +1,8 @@
 """The record of every decision of this node: who asked for what, with which methods, and what the answer was.
 
 One JSON object a line in the node's folder: `audit.log` has what was granted, or failed for a caller who was verified,
-and `refusals.log` what was refused, or failed for a stranger, so that a flood of strangers cannot push the rest out; of
+`logins.log` the same of logins and what belongs to them, and `refusals.log` what was refused, or failed for a stranger:
+so neither a flood of strangers nor one of logins, which everybody can make identities for, can push the rest out. Of
 failures and refusals so many are written for each address and in all. Each file is rotated by size. A request has one
 line; what is known of it is filled in with `note` while it is handled, after the node has checked it, so a name in a
 line was proven. Never in a line: a token, proof, code, share or certificate. Summaries are cut to one line, and
@@ -38,6 +39,8 @@ BUFFER_BYTES = 4 << 20
 PAUSE, RETRY_PAUSE = 0.1, 1.0
 REFUSALS, FAILURES, REFUSAL_SECONDS = 100.0, 20.0, 50.0
 ADDRESSES = 10_000
+# What needs no key, so that anybody can have it granted.
+LOGINS = frozenset({"session", "commitment", "list", "revocation"})
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+|[A-Za-z0-9_-]{80,}")
 
 
@@ -76,11 +79,12 @@ def note(
 
 
 class Audit:
-    """The two files of one node; `start`, then `close`. Everything but the writing is in the event loop."""
+    """The three files of one node; `start`, then `close`. Everything but the writing is in the event loop."""
 
     def __init__(self, folder: Path, settings: AuditSection) -> None:
         self.counts: Counter[str] = Counter()
         self._granted = _Log(folder / "audit.log", settings)
+        self._logins = _Log(folder / "logins.log", settings)
         self._refused = _Log(folder / "refusals.log", settings)
         self._refusals = Meter(REFUSALS, REFUSAL_SECONDS)
         self._failures = Meter(FAILURES, REFUSAL_SECONDS)
@@ -146,10 +150,11 @@ class Audit:
 
     def _place_of(self, entry: Entry, decision: str) -> tuple[_Log, Meter | None]:
         """Return where the line belongs, and by what lines like it are limited."""
+        granted = self._logins if entry.what in LOGINS else self._granted
         if decision == GRANTED or (decision == FAILED and not entry.address):
-            return self._granted, None
+            return granted, None
         if decision == FAILED and entry.session:
-            return self._granted, self._failures
+            return granted, self._failures
         return self._refused, self._refusals
 
     # -- writing --------------------------------------------
@@ -165,11 +170,13 @@ class Audit:
 
     async def _write(self) -> bool:
         written = True
-        for log in (self._granted, self._refused):
+        for log in (self._granted, self._logins, self._refused):
             data = log.take()
             if not data:
                 continue
-            done = await asyncio.get_running_loop().run_in_executor(self._thread, log.write, data)
+            # Shielded: what was taken is written, also when `close` ends the task that waits for it.
+            writing = asyncio.get_running_loop().run_in_executor(self._thread, log.write, data)
+            done = await asyncio.shield(writing)
             if done < len(data):
                 log.put_back(data[done:])
                 self.counts["writes_failed"] += 1

@@ -396,7 +396,7 @@ reserve = 0.2                 # of correlations and places for runs: kept for th
 failed_logins = 20            # in ten minutes, of one network address for one identity; ten times that in all
 gateways = [{gateways}]                 # network addresses that limit their clients themselves
 
-[audit]                       # audit.log and refusals.log in data_dir: every decision, never a secret
+[audit]                       # audit.log, logins.log and refusals.log in data_dir: every decision, never a secret
 max_bytes = 16777216          # of one file
 files = 8                     # of each kind, the oldest goes
 """
