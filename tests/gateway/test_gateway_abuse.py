@@ -203,3 +203,12 @@ def test_a_refusal_counts_for_nobody() -> None:
         quota.take(f"b {k}", "y" if not k else f"z {k}", "")
     with pytest.raises(Refused):
         quota.take("c", "c", "")
+
+
+async def test_a_strangers_page_gets_no_key_for_an_owner(server: Server, http: aiohttp.ClientSession) -> None:
+    body = {"owner": "0x" + "11" * 20, "request": "r" * 16}
+    headers = {"Origin": "https://evil.example"}
+    async with http.post(server.url + "/v1/keys", json=body, headers=headers) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (403, "no_relay")
+    async with http.post(server.url + "/v1/keys", json=body, headers={"Origin": server.url}) as response:
+        assert response.status == 200

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from keyquorum.codes import app as codes
 from keyquorum.codes.config import CodesConfig, EmailSection
@@ -29,6 +30,7 @@ from keyquorum.gateway.http import Metrics as GatewayMetrics
 from keyquorum.node import api as node
 from keyquorum.node.metrics import Metrics as NodeMetrics
 from keyquorum.serving import buckets, exposition, shell
+from keyquorum.serving.addresses import asks_for_a_page
 from keyquorum.serving.connections import BODY
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.places import IN_LINE, Places
@@ -389,3 +391,23 @@ async def test_metrics_are_made_at_most_once_a_second() -> None:
     assert [shown.text(), shown.text()] == [b"1", b"1"]
     now[0] = exposition.FRESH_SECONDS
     assert shown.text() == b"2"
+
+
+async def test_a_page_uses_up_what_pages_get_and_not_its_visitors_requests(server: Server) -> None:
+    page = {"Origin": "https://evil.example"}
+    async with listening(server, per_second=20) as here:
+        statuses = [(await here.post(headers=page))[0] for _ in range(60)]
+        assert 429 in statuses
+        assert (await here.post())[1] != "too_many_requests"
+        assert (await here.post(headers={"Origin": "http://localhost:3000"}))[1] != "too_many_requests"
+
+
+@pytest.mark.parametrize(("headers", "foreign"), [
+    ({}, False), ({"Origin": "https://own.example"}, False), ({"Origin": "http://[::1]:7480"}, False),
+    ({"Sec-Fetch-Site": "same-origin"}, False), ({"Sec-Fetch-Site": "none"}, False),
+    ({"Origin": "https://own.example.evil.example"}, True), ({"Origin": "http://own.example"}, True),
+    ({"Origin": "null"}, True), ({"Origin": "http://["}, True), ({"Sec-Fetch-Site": "cross-site"}, True),
+])  # fmt: skip
+def test_whose_page_asks(headers: dict[str, str], foreign: bool) -> None:
+    request = make_mocked_request("GET", "/", headers=headers)
+    assert asks_for_a_page(request, frozenset({"https://own.example"})) is foreign

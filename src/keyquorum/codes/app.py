@@ -139,7 +139,7 @@ def make_app(service: CodeService, metrics: Metrics) -> web.Application:
     limits = Limits(config.limits.requests_per_second)
     shell = Shell(
         "service", _routes(service, metrics), _explain, limits, see=_SEE, watch=_Watch(metrics),
-        proxies=config.trusted_proxies, open_to_pages=True,
+        proxies=config.trusted_proxies, open_to_pages=True, pages=config.pages,
     )  # fmt: skip
     return shell.app()
 

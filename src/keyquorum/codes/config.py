@@ -136,6 +136,7 @@ class CodesConfig(_Section, frozen=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     trusted_proxies: list[str] = []
+    pages: list[str] = []
     digits: Annotated[int, msgspec.Meta(ge=6, le=10)] = 8
     email: EmailSection | None = None
     sms: SmsSection | None = None

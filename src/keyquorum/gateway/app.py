@@ -70,12 +70,16 @@ def make_app(gateway: Gateway, metrics: Metrics, config: GatewayConfig) -> web.A
     limits = Limits(config.requests_per_second, config.bytes_per_second, config.unverified)
     shell = Shell(
         "gateway", routes, explain, limits, see="see /v1/openapi.json", watch=metrics, proxies=config.trusted_proxies,
-        open_to_pages=True,
+        open_to_pages=True, pages=config.own_pages(),
     )  # fmt: skip
     return shell.app()
 
 
 def _posts(gateway: Gateway, failed_logins: int) -> list[Route]:
+
+    async def mint(asked: Asked) -> Any:
+        return await gateway.mint(asked.body, asked.client, asked.from_page)
+
     login = counting_failures(_posting_for(gateway.open_session), failed_logins)
     return [
         Route("POST", "/v1/sign", _posting(gateway.sign), max_body=MAX_BODY),
@@ -83,7 +87,7 @@ def _posts(gateway: Gateway, failed_logins: int) -> list[Route]:
         Route("POST", "/v1/sessions/list", _posting(gateway.list_sessions), max_body=SESSION_BODY),
         Route("POST", "/v1/revocations", _posting_for(gateway.revoke), max_body=SESSION_BODY),
         Route("POST", "/v1/commitments", _posting_for(gateway.commit), max_body=COMMITMENT_BODY),
-        Route("POST", "/v1/keys", _posting_for(gateway.mint), max_body=SESSION_BODY),
+        Route("POST", "/v1/keys", mint, max_body=SESSION_BODY),
         Route("POST", "/v1/permissions", _posting_for(gateway.change_permissions), max_body=SESSION_BODY),
     ]
 

@@ -49,6 +49,7 @@ bytes_per_second = {bytes_per_second}     # of bodies, counted alike
 unverified = {unverified}              # requests at a time of callers who are not known yet
 failed_logins = {failed_logins}           # in ten minutes, of one network address
 connections = {connections}           # HTTP connections at a time
+pages = {pages}                    # web pages that ask as their visitor, beside public_url and [login] domains
 trusted_proxies = {trusted_proxies}        # networks of proxies in front, whose X-Forwarded-For is believed
 connections_per_address = {connections_per_address}  # of those, from one network address
 request_seconds = {request_seconds}       # patience with the nodes
@@ -120,6 +121,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_address: Positive = 256
     request_seconds: Annotated[float, msgspec.Meta(gt=0, le=600)] = 30.0
     trusted_proxies: list[str] = []
+    pages: list[str] = []
     first_block: Annotated[int, msgspec.Meta(ge=0)] = 0
     login: LoginSection = LoginSection()
 
@@ -127,6 +129,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def limits(self) -> SpendingLimits:
         """What one transaction of the relayer may cost."""
         return SpendingLimits(max_fee=self.max_fee, max_mint_cost=self.max_mint_cost)
+
+    def own_pages(self) -> list[str]:
+        """Return the origins whose pages ask as their visitor."""
+        return [*self.pages, self.public_url.rstrip("/"), *(f"https://{domain}" for domain in self.login.domains)]
 
     def as_network(self) -> Network:
         """Return where the network is, as this gateway reaches it."""

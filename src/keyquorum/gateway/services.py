@@ -39,7 +39,7 @@ from keyquorum.gateway.http import MAX_BODY
 from keyquorum.gateway.login_keys import read_login_key
 from keyquorum.gateway.passkeys import PasskeyIndex
 from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
-from keyquorum.gateway.quotas import Quota
+from keyquorum.gateway.quotas import Quota, no_relay
 from keyquorum.gateway.relay import Relay
 from keyquorum.gateway.signups import SignUps
 from keyquorum.serving.places import verified
@@ -187,10 +187,15 @@ class Gateway(Connection):
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
-    async def mint(self, body: bytes, client: str) -> dict[str, Any]:
-        """Answer `POST /v1/keys` for `client`, the network address that asks: for a login, or an owner's address."""
+    async def mint(self, body: bytes, client: str, from_page: bool = False) -> dict[str, Any]:
+        """Answer `POST /v1/keys` for `client`, the network address that asks: for a login, or an owner's address.
+
+        A stranger's web page (`from_page`) gets no key without a login.
+        """
         value = loads(body, MAX_BODY)
         if isinstance(value, Mapping) and "owner" in value:
+            if from_page:
+                raise no_relay("keys without a login that a web page asks for")
             return await self._mint_to(value, client)
         _, certificate, request = await self._read(body, requests.MINT)
         login = read_login_key(certificate, request, self._config.login.rp_id)

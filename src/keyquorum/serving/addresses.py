@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 UNKNOWN = "unknown"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+OF_PAGES = " page"
 
 
 class Networks:
@@ -52,6 +55,24 @@ def address_of(request: web.Request, proxies: Networks | Sequence[str]) -> str:
         # The last line's last entry: what stands before it, the client may have written.
         given = request.headers.getall("X-Forwarded-For", [given])[-1].rpartition(",")[2].strip()
     return given
+
+
+def asks_for_a_page(request: web.Request, own: frozenset[str]) -> bool:
+    """Return whether a browser asks for a page that is neither of this machine nor among the origins `own`.
+
+    Such a page asks from its visitor's address without his knowing: what it uses up must not be his.
+    """
+    origins = request.headers.getall("Origin", [])
+    if not origins:
+        return request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    return not all(origin in own or _is_loopback(origin) for origin in origins)
+
+
+def _is_loopback(origin: str) -> bool:
+    try:
+        return urlsplit(origin).hostname in LOOPBACK
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import ClientPayloadError, StreamReader, web
 from aiohttp.http import HttpProcessingError
 
-from keyquorum.serving.addresses import Networks, address_of, fold
+from keyquorum.serving.addresses import OF_PAGES, Networks, address_of, asks_for_a_page, fold
 from keyquorum.serving.buckets import Meter
 from keyquorum.serving.places import Places
 from keyquorum.serving.problem import (
@@ -54,11 +54,19 @@ CORS = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that was let in: `client` names the network address it is counted by, `body` is its whole body."""
+    """A request that was let in: `client` names the network address it is counted by, `body` is its whole body.
+
+    What strangers' web pages ask (`from_page`) is counted under another name than what else comes from the address.
+    """
 
     request: web.Request
     client: str
     body: bytes
+
+    @property
+    def from_page(self) -> bool:
+        """Whether a browser asks for a web page that is none of this server's own."""
+        return self.client.endswith(OF_PAGES)
 
     def part(self, name: str) -> str:
         """Return the part of the path that the route calls `name`."""
@@ -115,11 +123,13 @@ class Shell:
     def __init__(
         self, what: str, routes: Sequence[Route], explain: Explain, limits: Limits, *, see: str, watch: Watch,
         trusted: Iterable[str] = (), proxies: Iterable[str] = (), open_to_pages: bool = False,
+        pages: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """`what` names the kind of server and `see` its document, for refusals.
 
         `trusted` networks limit their clients themselves; `proxies` are believed about who asks. `open_to_pages` lets
         web pages of every origin ask: right where nothing depends on cookies and authority is in signatures alone.
+        `pages` are the origins that ask as their visitor; what others ask is counted apart.
         """
         self._what = what
         self._routes = routes
@@ -128,6 +138,7 @@ class Shell:
         self._watch = watch
         self._trusted = Networks(trusted)
         self._proxies = Networks(proxies)
+        self._pages = frozenset(pages)
         self._headers = CORS if open_to_pages else {}
         self._requests = Meter(limits.requests_per_second, 1.0)
         self._probes = Meter(PROBES_PER_SECOND, 1.0)
@@ -158,7 +169,7 @@ class Shell:
             path = resource.canonical if resource is not None else "unknown"
             address = address_of(request, self._proxies)
             trusted = address in self._trusted
-            request[_CLIENT] = client = address if trusted else fold(address)
+            request[_CLIENT] = client = address if trusted else self._name(request, address)
             request[_TRUSTED] = trusted
             started = time.monotonic()
             begun = self._watch.begin(request.method, path, client)
@@ -193,6 +204,9 @@ class Shell:
                 return _answer(await route.handle(Asked(request, client, body)))
 
         return handle
+
+    def _name(self, request: web.Request, address: str) -> str:
+        return fold(address) + (OF_PAGES if asks_for_a_page(request, self._pages) else "")
 
     def _count(self, client: str, route: Route | None, method: str) -> None:
         probe = method == "OPTIONS" or (route is not None and route.probe)
