@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fake_network import FakeNetwork
+from keyquorum.chain.contracts import interface
 from keyquorum.chain.fees import ETHER, GWEI, SpendingLimits
-from keyquorum.client import AsyncClient, BadAnswer, Key, TooExpensive
+from keyquorum.client import AsyncClient, BadAnswer, ChainError, Key, TooExpensive
 
 NOBODY = "0x" + "77" * 20
 ABSURD = hex(10**14)
@@ -20,14 +21,16 @@ LIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def lie(client: AsyncClient, method: str, change: Callable[[Any], Any]) -> None:
-    """Let the client's chain endpoint answer `method` differently."""
+def lie(client: AsyncClient, method: str, change: Callable[[Any], Any], call: str = "") -> None:
+    """Let the client's chain endpoint answer `method` differently; of calls those whose data begins with `call`."""
     rpc, honest = client.chain.rpc, client.chain.rpc._post
 
     async def lying(body: Any) -> Any:
         answer = await honest(body)
         for asked, one in zip(body, answer, strict=True) if isinstance(body, list) else [(body, answer)]:
-            if asked["method"] == method and "result" in one:
+            if asked["method"] != method or "result" not in one:
+                continue
+            if not call or asked["params"][0].get("data", "").startswith(call):
                 one["result"] = change(one["result"])
         return answer
 
@@ -95,7 +98,8 @@ async def test_whoever_agrees_pays_more_once_and_who_does_not_pays_nothing(
 
 
 async def test_a_price_of_keys_above_the_limit_is_not_paid(client: AsyncClient) -> None:
-    lie(client, "eth_call", lambda _: f"0x{ETHER:064x}")
+    price = "0x" + interface("PKPNFT").encode("mintCost").hex()
+    lie(client, "eth_call", lambda _: f"0x{ETHER:064x}", price)
     before = await client.chain.rpc.balance(client._account().address)
     with pytest.raises(TooExpensive) as caught:
         await client.mint()
@@ -116,3 +120,14 @@ async def test_an_endpoint_that_names_another_hash_is_refused(client: AsyncClien
     lie(client, "eth_sendRawTransaction", lambda _: "0x" + "12" * 32)
     with pytest.raises(BadAnswer, match="another transaction"):
         await client.send_transaction(rich, {"to": NOBODY, "value": 1}, wait=False)
+
+
+async def test_too_little_ether_says_where_more_comes_from_before_and_after_signing(
+    client: AsyncClient, key: Key
+) -> None:
+    """The chain says it while gas is estimated, or, where gas and fees are given, when the signed one arrives."""
+    filled = {"gas": 21_000, "maxFeePerGas": 10 * GWEI, "maxPriorityFeePerGas": 1}
+    for code, more in (("would_fail", {}), ("not_sent", filled)):
+        with pytest.raises(ChainError) as caught:
+            await client.send_transaction(key, {"to": NOBODY, "value": 1, **more})
+        assert caught.value.code == code and "keyquorum fund" in caught.value.hint

@@ -117,7 +117,8 @@ def list_keys(
         if as_json:
             out.line([key.to_json() for key in found])
         elif not found:
-            out.say("no keys yet: [bold]keyquorum keys mint[/bold] makes one")
+            out.say("the account owns no keys: [bold]keyquorum keys mint[/bold] makes one")
+            out.say("a key that a login owns is found by [bold]keyquorum keys mint --login[/bold] with the same login")
         else:
             out.table([{"token id": key.to_json()["token_id"], "address": key.address} for key in found])
 

@@ -52,7 +52,7 @@ class Person:
             return
         if not is_terminal():
             raise Misconfigured(
-                f"{question}? Nobody is here to ask: nothing was done",
+                f"nothing was done, since nobody is here to be asked: {question}?",
                 code="needs_yes",
                 hint="it cannot be undone: look at it, then say --yes",
             )

@@ -20,7 +20,7 @@ from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, TooExp
 from keyquorum.client.logins import Logins
 from keyquorum.client.network import chain_error, too_expensive
 from keyquorum.client.seen import Change, until_seen
-from keyquorum.client.transactions import fill
+from keyquorum.client.transactions import fill, refusal
 
 RECEIPT_SECONDS = 60.0
 # One question for each limit there is.
@@ -87,7 +87,9 @@ class Paying(Logins):
             told = await rpc.send_raw(raw)
             receipt = await rpc.wait_receipt(name, RECEIPT_SECONDS) if wait else None
         except (RpcError, RpcUnreachable) as error:
-            raise ChainError(f"the chain did not take the transaction: {error}", code="not_sent") from None
+            # The same words may come before or after signing; what can be done is the same.
+            hint = refusal(error, sender).hint if isinstance(error, RpcError) else None
+            raise ChainError(f"the chain did not take the transaction: {error}", code="not_sent", hint=hint) from None
         except TimeoutError:
             raise ChainError(
                 f"the transaction {name} was sent but is not mined yet", code="not_mined", hint="look it up later"
