@@ -202,8 +202,10 @@ def _as_error(error: ValueError | OSError) -> dict[str, str]:
 
 
 def _os_words(error: OSError) -> str:
-    """Return what the system refused, in words: `no such file or directory: mail.json`."""
-    reason = (error.strerror or type(error).__name__).lower()
+    """Return what the system refused, in words: `no such file or directory: mail.json`; our own words as they are."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    reason = error.strerror.lower()
     return f"{reason}: {error.filename}" if error.filename else reason
 
 
