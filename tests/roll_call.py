@@ -35,6 +35,10 @@ class RollCall:
         # xdist's loadgroup adds @group to the names of tests.
         self._heard.add(report.nodeid.rpartition("@")[0] if "@" in report.nodeid else report.nodeid)
         self._heard.add(report.nodeid)
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:  # at once: a run takes minutes, and its summary comes last
+            terminal.ensure_newline()
+            terminal.write_line(f"failed just now: {report.nodeid} ({report.when})", red=True)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._config.getoption("collectonly", default=False) or session.shouldstop or session.shouldfail:

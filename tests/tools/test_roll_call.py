@@ -41,6 +41,14 @@ def test_a_lost_test_fails_the_run(tmp_path: Path, workers: tuple[str, ...]) -> 
     assert "1 tests were collected and never ran, the first: test_three.py::test_b" in done.stdout
 
 
+def test_a_failure_is_named_when_it_happens(tmp_path: Path) -> None:
+    done = run(tmp_path, "none", "--deselect", "test_three.py::test_c")
+    assert "failed just now" not in done.stdout
+    (tmp_path / "test_two.py").write_text("def test_a(): assert False\ndef test_b(): pass\n")
+    done = run(tmp_path, "none", "test_two.py")
+    assert done.stdout.index("failed just now: test_two.py::test_a (call)") < done.stdout.index("FAILURES")
+
+
 def test_a_whole_run_passes(tmp_path: Path) -> None:
     done = run(tmp_path, "none")
     assert done.returncode == 0, done.stdout
