@@ -168,6 +168,10 @@ def _permissions(words: Words, contract: str) -> Asked:
     return (f"CHANGES WHO MAY USE the key {words.number():#066x} in {contract}",), "control"
 
 
+def _renounce(words: Words, contract: str) -> Asked:
+    return (f"LETS THE LAST WAY INTO the key {words.number():#066x} BE TAKEN AWAY in {contract}",), "control"
+
+
 _FUNCTIONS: dict[str, Callable[[Words, str], Asked]] = {
     "approve(address,uint256)": _approve,
     "increaseAllowance(address,uint256)": _approve,
@@ -203,6 +207,7 @@ _FUNCTIONS: dict[str, Callable[[Words, str], Asked]] = {
     "announceTransfer(uint256,address)": _permissions,
     "cancelPendingChange(uint256,uint256)": _permissions,
     "execute(uint256,bytes,uint256,uint256,bytes)": _permissions,
+    "renounceKey(uint256)": _renounce,
     "grantAtMint(uint256,(uint256,bytes,bytes)[],uint256[][])": _permissions,
     "batchAddRemoveAuthMethods(uint256,uint256[],bytes[],bytes[],uint256[][],uint256[],bytes[])": _permissions,
 }
