@@ -33,6 +33,7 @@ from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, S
 
 RENEW_SECONDS = 300.0
 BLOCK_SPREADS_SECONDS = 2
+MOST_ENDED_AHEAD = 2.0
 WALLET = "siwe"
 
 Prove = Callable[[Statement], Awaitable[Any]]
@@ -68,6 +69,7 @@ class Logins(Connection):
         self._domain = domain
         self._login_lock = asyncio.Lock()
         self._seen_block = 0  # the newest of which the nodes were seen to know
+        self._ended_until = 0  # Unix seconds up to which this client has ended sessions of its identities
 
     @property
     def session(self) -> Session | None:
@@ -199,12 +201,17 @@ class Logins(Connection):
         self._session = Session(self.facts.id, token, found.expires, found.keys, found.scopes, key, found.uses)
         return self._session
 
+    async def _outlive_revocations(self) -> None:
+        """Wait, a second or two, until a login is younger than what this client has ended: times are whole seconds."""
+        await asyncio.sleep(min(max(0.0, self._ended_until + 1 - time.time()), MOST_ENDED_AHEAD))
+
     async def _recent_block(self) -> str:
         """Return the hash of the newest block that every node knows by now.
 
         A proof counts as made a second after this block at the latest, so it must not be older than a revocation of a
         moment ago: a block of which the nodes were seen to know counts as known at once.
         """
+        await self._outlive_revocations()
         try:
             block = await self.chain.rpc.block("latest") or {}
             settled = int(block["timestamp"], 16) + BLOCK_SPREADS_SECONDS <= time.time()

@@ -97,6 +97,8 @@ class Sessions:
         # Whenever it is signed from here on, it expires as late as this at least.
         before = what.before(int(time.time()) + REVOKE_SECONDS, int(session.claims["iat"]))
         asked = session.ask(requests.REVOKE, intent)
+        if what.session is None:
+            client._ended_until = max(client._ended_until, before)
         if client.has_gateway:
             done = await client._run_at_gateway(PATH, asked, _Revoked)
             return await client._spread(done.transaction, await self._delivered(what, before, done))
