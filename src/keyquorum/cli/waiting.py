@@ -75,7 +75,7 @@ class ReadyWait:
 async def _look(session: aiohttp.ClientSession, url: str) -> tuple[bool, str]:
     """Say whether a service serves, and what it lacks: "" while it does not answer, or lacks nothing."""
     try:
-        async with session.get(url + "/readyz") as response:
+        async with session.get(url + "/readyz", allow_redirects=False) as response:
             if response.status == 200:
                 return True, ""
             answer = await response.json()
