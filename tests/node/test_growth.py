@@ -187,7 +187,8 @@ async def test_every_statement_about_logins_is_answered_by_an_index(tmp_path: Pa
     statements = {text for text in asked if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
     walks = [found for found in plans(tmp_path, "logins.sqlite", statements) if WALK.match(found[1])]
     # The end of an index, at most so many rows.
-    assert all("LIMIT" in statement and "INDEX sessions_by_end" in plan for statement, plan in walks)
+    ends = {"sessions_by_end", "holders_by_sessions"}
+    assert [found for found in walks if "LIMIT" not in found[0] or found[1].split()[-1] not in ends] == []
 
 
 # -- the counts are true ----------------------------------------------------------------------------------------------
