@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster, make_cluster
 from keyquorum.serving.buckets import Buckets
+
+STOCKED = 32
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,14 +38,16 @@ async def key(cluster: Cluster):
         return (await client.mint()).key
 
 
-@pytest.fixture(autouse=True)
-def failures_of_other_tests_forgotten(request: pytest.FixtureRequest) -> None:
-    """All tests come from one address: what some of them do wrong must not lock out the others."""
-    if "cluster" not in request.fixturenames:
-        return
-    for node in request.getfixturevalue("cluster").nodes.values():
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def what_other_tests_did_is_over(request: pytest.FixtureRequest, cluster: Cluster) -> None:
+    """All tests come from one address and spend from the same pools: no test pays for another's."""
+    for node in cluster.nodes.values():
         for kept in _buckets(node.sessions._quotas):
             kept._levels.clear()
+    for _ in range(40):  # where a test has left a link down, it stays down
+        if all(min(pair) >= STOCKED for pair in cluster.stock().values()):
+            return
+        await asyncio.sleep(0.1)
 
 
 def _buckets(quotas: object) -> Iterator[Buckets]:

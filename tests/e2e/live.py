@@ -26,6 +26,7 @@ from keyquorum.client.results import Key, Signed
 
 HALF_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141 // 2
 HANG_SECONDS = 60.0
+STILL = 5  # looks in a row that find the same: a busy machine makes correlations with pauses
 
 
 class Live:
@@ -76,10 +77,11 @@ class Live:
     async def stock(self) -> dict[int, float]:
         """Return every node's unspent correlations once they stand still."""
         before: dict[int, float] = {}
-        give_up = time.monotonic() + HANG_SECONDS
+        same, give_up = 0, time.monotonic() + HANG_SECONDS
         while time.monotonic() < give_up:
             now = {party: await self.metric(party, "correlations") for party in self.network.nodes}
-            if now == before:
+            same = same + 1 if now == before else 0
+            if same == STILL:
                 return now
             before = now
             await asyncio.sleep(0.4)

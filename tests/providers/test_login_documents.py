@@ -80,7 +80,14 @@ class Chain:
     async def ask(self, contract: str, name: str) -> Any:
         committee: Committee = self.world.committee
         nodes = [
-            SimpleNamespace(partyId=party, nodeAddress="0x" + account.hex())
+            SimpleNamespace(
+                partyId=party,
+                nodeAddress="0x" + account.hex(),
+                url=f"http://127.0.0.1:{party}",
+                meshHost="127.0.0.1",
+                port=party,
+                tlsKey=bytes(32),
+            )
             for party, account in committee.accounts.items()
         ]
         answers = {"getNodes": nodes, "threshold": committee.threshold, "epoch": committee.epoch}
