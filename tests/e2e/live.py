@@ -87,6 +87,11 @@ class Live:
             await asyncio.sleep(0.4)
         raise AssertionError(f"the pools do not stand still: {before}")
 
+    async def spent_nothing_since(self, before: dict[int, float]) -> None:
+        """Assert that no node has fewer unspent correlations than before; more, it may have made meanwhile."""
+        after = await self.stock()
+        assert all(after[party] >= count for party, count in before.items()), (before, after)
+
     async def whole(self) -> None:
         """Wait until every node is ready and linked to all others."""
         await self.network.wait_ready()

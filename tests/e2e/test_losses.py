@@ -177,7 +177,8 @@ async def test_with_too_few_nodes_nothing_is_signed_and_nothing_is_spent(worn: L
             assert "2 of 4" in refused.value.message and "3 are needed" in refused.value.message
             assert refused.value.hint
     await through_gateway.close()
-    assert await stock_of(worn, 2, 4) == before
+    after = await stock_of(worn, 2, 4)
+    assert all(after[party] >= before[party] for party in before), "made meanwhile, perhaps; spent, no"
     for party in (1, 3):
         await network.restart_node(party)
     await worn.whole()
