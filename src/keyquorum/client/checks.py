@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from keyquorum.chain.account import checksum
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client.errors import BadAnswer, Timeout
 from keyquorum.client.network import ChainView, chain_error
@@ -29,6 +30,14 @@ def named_key(text: str) -> int:
         return token_from(text)
     except ValueError:
         raise BadAnswer("what should name a key is no token id") from None
+
+
+def named_payer(text: str) -> str:
+    """Return the account, checksummed, that a gateway says has paid; raise `BadAnswer` for anything else."""
+    try:
+        return checksum(text)
+    except ValueError:
+        raise BadAnswer("the gateway does not say who paid for the key") from None
 
 
 async def executed(chain: ChainView, name: str, to: str, data: bytes, seconds: float) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import msgspec
 from eth_hash.auto import keccak
 
-from keyquorum.chain.account import checksum
 from keyquorum.chain.mints import mint_request
-from keyquorum.client.checks import fresh_key, made_key, named_key
+from keyquorum.client.checks import fresh_key, made_key, named_key, named_payer
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.network import ChainView
 from keyquorum.client.results import Key
@@ -58,11 +57,7 @@ class MintRequest:
 
     async def verified(self, chain: ChainView, answer: GatewayMinted, seconds: float) -> tuple[Key, str]:
         """Return the key that a gateway names, and who paid; raise `BadAnswer` unless the chain has it so."""
-        token = named_key(answer.token_id)
-        try:
-            payer = checksum(answer.relay)
-        except ValueError:
-            raise BadAnswer("the gateway does not say who paid for the key") from None
+        token, payer = named_key(answer.token_id), named_payer(answer.relay)
         if answer.transaction is not None:
             await made_key(chain, answer.transaction, token, seconds)
         if await self.key_of(chain, payer) != token:

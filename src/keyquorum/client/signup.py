@@ -18,7 +18,7 @@ from eth_hash.auto import keccak
 from keyquorum.auth.method import Proven
 from keyquorum.auth.scopes import Scope
 from keyquorum.chain.account import checksum
-from keyquorum.client.checks import made_key, named_key
+from keyquorum.client.checks import made_key, named_key, named_payer
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.network import ChainView
 from keyquorum.client.results import Key
@@ -56,11 +56,7 @@ async def verified_key(
     When it is new, this login is its only method, with the scopes of a sign-up and no others, and the transaction is
     the one that minted it (an endpoint that lags has `seconds`); later its person may have changed that.
     """
-    token, permissions = named_key(answer.token_id), chain.contract("PKPPermissions")
-    try:
-        payer = checksum(answer.relay)
-    except ValueError:
-        raise BadAnswer("the gateway does not say who paid for the key") from None
+    token, payer, permissions = named_key(answer.token_id), named_payer(answer.relay), chain.contract("PKPPermissions")
     if answer.transaction is not None:
         await made_key(chain, answer.transaction, token, seconds)
     found, seen, methods = await asyncio.gather(

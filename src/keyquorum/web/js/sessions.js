@@ -17,6 +17,8 @@ import { request } from "./session.js";
 const SHOWN = 50;
 const STANDS_TRIES = 20;
 const PAUSE = 500;
+// What ends one session by its name leaves no time after which it would count again.
+const FOR_EVER = 2n ** 64n - 1n;
 
 /** @param {import("./abi.js").Type[]} types @param {any[]} values */
 const mark = (types, values) => toHex(keccak256(encode(types, values)));
@@ -72,7 +74,7 @@ export async function end(network, session, id) {
   for (let tries = 0; tries < STANDS_TRIES; tries++) {
     const block = await newestNumber(network.rpc);
     const [time] = await endedBefore(network, [sessionMark(id)]);
-    if (time) return block;
+    if (time === FOR_EVER) return block;
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
   throw new BadAnswer("the gateway says that it is ended, and the chain does not know of it");
