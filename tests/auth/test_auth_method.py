@@ -63,14 +63,14 @@ async def test_an_eighth_method_is_one_file(world: Any, add_method: Callable[[st
     assert await prove("eighth", None, world.statement, world.context) == Proven(8, b"id")
 
 
-async def test_no_proof_counts_as_later_than_the_second_after_the_block_it_names(
+async def test_every_proof_counts_as_made_the_second_after_the_block_it_names(
     world: Any, add_method: Callable[[str, str], None]
 ) -> None:
     add_method("early_method", EIGHTH.replace("NAME", "early").replace("TYPE", "8"))
-    for block_time, counts in ((world.now + 30, 0), (world.now, 0), (world.now - 1, 0), (world.now - 58, -57)):
-        context = replace(world.context, block_time=block_time)
+    for seconds in (30, 0, -1, -58):
+        context = replace(world.context, block_time=world.now + seconds)
         proven = await prove("early", None, world.statement, context)
-        assert proven.issued_at == world.now + counts
+        assert proven.issued_at == world.now + seconds + 1
 
 
 async def test_a_method_proves_only_identities_of_its_own_type(

@@ -72,7 +72,7 @@ def maker(world: Any) -> Maker:
 async def test_k_of_m_services_prove_the_concealed_address(world: Any, context: Any, maker: Maker) -> None:
     for names in itertools.permutations(("mail-a", "mail-b", "mail-c"), 2):
         proven = await prove_in(context, "email", maker.proof(*names), world.statement)
-        assert proven == Proven(20, conceal(20, MAIL.encode())) and proven.issued_at == world.now
+        assert proven == Proven(20, conceal(20, MAIL.encode()))
 
 
 async def prove_in(context: Any, name: str, proof: Any, statement: Any) -> Proven:
@@ -88,7 +88,7 @@ async def test_what_the_service_makes_is_what_the_node_reads(world: Any, context
         for name, late in (("mail-a", 0), ("mail-b", 7))
     ]
     proven = await prove_in(context, "email", {"address": MAIL, "assertions": tokens}, world.statement)
-    assert proven.issued_at == world.now + 7
+    assert proven.id == conceal(20, MAIL.encode())
 
 
 async def test_sms_is_the_same_with_numbers_and_another_type(world: Any, context: Any, maker: Maker) -> None:

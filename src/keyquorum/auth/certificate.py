@@ -103,7 +103,7 @@ class Certificate:
 def certificate_input(statement: Statement, proven: Iterable[Proven], old: Certificate | None = None) -> bytes:
     """Return header.payload for a proven statement: the same bytes on every node (spec/auth.md, step 4.1).
 
-    `proven` is one identity or several, in any order. The issue time is the latest that a proof states. A step-up of
+    `proven` is one identity or several, in any order. The issue time is that of the login (step 2.4). A step-up of
     `old` keeps its id and its issue time: it is the same session, so whatever ends that one or counts its uses holds
     for this one, and nobody outruns a revocation by proving another identity. Raises `ValueError` when nothing was
     proven or an identity is named twice.

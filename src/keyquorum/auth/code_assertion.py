@@ -231,7 +231,7 @@ async def prove_address(
     if not 0 < statement.expires - issued_at <= MAX_SESSION:
         raise AuthError("session_too_long", "from the last code to the expiry it is more than 24 hours", "ask for less")
     # C.7
-    return Proven(type_number, context.conceal(type_number, address.encode()), issued_at)
+    return Proven(type_number, context.conceal(type_number, address.encode()))
 
 
 def _settings_in(context: Context, channel: Channel) -> CodeSettings:

@@ -99,7 +99,7 @@ class Discord:
             raise AuthError("session_too_long", "from the receipts to expiry it is more than 24 hours", "ask for less")
         user = await _ask_whose(token, settings, context)
         # D.7
-        return Proven(DISCORD_TYPE, context.conceal(DISCORD_TYPE, user.encode()), issued_at)
+        return Proven(DISCORD_TYPE, context.conceal(DISCORD_TYPE, user.encode()))
 
 
 METHOD = Discord()

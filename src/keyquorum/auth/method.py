@@ -33,9 +33,9 @@ MAX_ID_BYTES = 64
 class Proven:
     """An identity that was proven: `type` and `id` as the permission contract stores them.
 
-    `issued_at` is the time (Unix seconds) that the proof itself states, but not after `Context.after_block`, and never
-    a node's clock: every node must read the same one. Two of one type and id are equal whenever they were proven;
-    sorted, they are in a certificate's order.
+    `issued_at` (Unix seconds) is `Context.after_block` once `prove` has returned it, whatever the proof states: no
+    clock of a person or a node decides which of a login and a revocation came first. Two of one type and id are equal
+    whenever they were proven; sorted, they are in a certificate's order.
     """
 
     type: int
@@ -117,7 +117,7 @@ class Context:
 
     @property
     def after_block(self) -> int:
-        """The first second after the statement's block: the latest that a proof for the statement counts as made."""
+        """The first second after the statement's block: when a proof for the statement counts as made."""
         return self.block_time + 1
 
     def for_method(self, settings: object) -> Context:
@@ -196,4 +196,4 @@ async def prove(name: object, proof: object, statement: Statement, context: Cont
     if proven.type != chosen.type_number:
         raise AuthError("wrong_method", "the method proved an identity of another type", "report this as a bug")
     # 2.4
-    return replace(proven, issued_at=min(proven.issued_at, context.after_block))
+    return replace(proven, issued_at=context.after_block)

@@ -110,14 +110,14 @@ class Oidc:
         token = read_id_token(read(proof, _PROOF, "the proof")["id_token"])
         issuer = _check_issuer(token.claims, settings)
         _check_audience(token, issuer)
-        issued_at = _check_times(token.claims, challenge, context.now)
+        _check_times(token.claims, challenge, context.now)
         # O.5
         if token.claims.get("nonce") != challenge.challenge:
             raise AuthError("wrong_challenge", "the id_token's nonce is not this statement's challenge", _AGAIN)
         subject = _subject(token.claims)
         await _check_signature(token, issuer, context.fetch)
         # O.9
-        return Proven(OIDC_TYPE, context.conceal(OIDC_TYPE, account_name(issuer.issuer, subject)), issued_at)
+        return Proven(OIDC_TYPE, context.conceal(OIDC_TYPE, account_name(issuer.issuer, subject)))
 
 
 METHOD = Oidc()
@@ -210,8 +210,7 @@ def _check_audience(token: IdToken, issuer: Issuer) -> None:
         )
 
 
-def _check_times(claims: Mapping[str, Any], statement: Statement, now: int) -> int:
-    """Return the time the token was issued, in Unix seconds."""
+def _check_times(claims: Mapping[str, Any], statement: Statement, now: int) -> None:
     # O.4
     issued_at, expires, not_before = (_time(claims, name) for name in ("iat", "exp", "nbf"))
     if issued_at is None or expires is None:
@@ -233,7 +232,6 @@ def _check_times(claims: Mapping[str, Any], statement: Statement, now: int) -> i
         )
     if not 0 < statement.expires - issued_at <= MAX_SESSION:
         raise AuthError("session_too_long", "from issued-at to expiry it is more than 24 hours", "ask for less")
-    return issued_at
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int | None:

@@ -130,7 +130,7 @@ class Passkey:
             )
         # P.9
         name = identity(rp_id, parts["credential_id"], parts["public_key"])
-        return Proven(PASSKEY_TYPE, name, context.after_block)
+        return Proven(PASSKEY_TYPE, name)
 
 
 METHOD = Passkey()

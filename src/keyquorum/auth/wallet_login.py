@@ -44,4 +44,4 @@ async def prove_account(
             "a contract wallet's session lasts at most one hour",
             "log in again with an expiry within one hour of the issued-at time",
         )
-    return Proven(ADDRESS_TYPE, address, issued_at)
+    return Proven(ADDRESS_TYPE, address)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, S
 RENEW_SECONDS = 300.0
 BLOCK_SPREADS_SECONDS = 2
 MOST_ENDED_AHEAD = 2.0
+ENDED_POLL = 0.1
 WALLET = "siwe"
 
 Prove = Callable[[Statement], Awaitable[Any]]
@@ -201,24 +202,28 @@ class Logins(Connection):
         self._session = Session(self.facts.id, token, found.expires, found.keys, found.scopes, key, found.uses)
         return self._session
 
-    async def _outlive_revocations(self) -> None:
-        """Wait, a second or two, until a login is younger than what this client has ended: times are whole seconds."""
-        await asyncio.sleep(min(max(0.0, self._ended_until + 1 - time.time()), MOST_ENDED_AHEAD))
-
     async def _recent_block(self) -> str:
         """Return the hash of the newest block that every node knows by now.
 
-        A proof counts as made a second after this block at the latest, so it must not be older than a revocation of a
-        moment ago: a block of which the nodes were seen to know counts as known at once.
+        A login counts as made a second after this block, so it must not be older than a revocation of a moment ago: a
+        block of which the nodes were seen to know counts as known at once.
         """
-        await self._outlive_revocations()
         try:
-            block = await self.chain.rpc.block("latest") or {}
+            block = await self._block_after_revocations()
             settled = int(block["timestamp"], 16) + BLOCK_SPREADS_SECONDS <= time.time()
             known = settled or int(block["number"], 16) <= self._seen_block
             return str(block["hash"] if known else block["parentHash"])
         except (RpcError, RpcUnreachable, KeyError) as error:
             raise chain_error("the newest block", error) from None
+
+    async def _block_after_revocations(self) -> Mapping[str, Any]:
+        """Return the newest block; waits a little while for one that is younger than what this client has ended."""
+        patience = time.monotonic() + MOST_ENDED_AHEAD
+        while True:
+            block = await self.chain.rpc.block("latest") or {}
+            if int(block["timestamp"], 16) >= self._ended_until or time.monotonic() >= patience:
+                return block
+            await asyncio.sleep(ENDED_POLL)
 
     async def _logged_in(self) -> Session:
         """Return a session that is good for this request, logging in or renewing when needed."""

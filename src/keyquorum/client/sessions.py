@@ -5,7 +5,6 @@ Ending takes effect on the chain, so the client looks there whether a gateway re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +13,17 @@ import msgspec
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import Revocation, read_revocation
 from keyquorum.chain.account import checksum
+from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client import session_list
 from keyquorum.client.checks import executed
 from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import BadAnswer
+from keyquorum.client.network import chain_error
 from keyquorum.client.results import token_hex
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import FreshRuns
 from keyquorum.client.seen import Change
-from keyquorum.client.session import REVOKE_SECONDS
+from keyquorum.client.session import revoke_expires
 from keyquorum.client.session_list import SessionInfo, SessionsAnswer
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ class Sessions:
         client = self._client
         what, contract = read_revocation(intent), client.chain.contract("Sessions")
         session = await client._logged_in()
+        reach = await self._newest_login()
         # Whenever it is signed from here on, it expires as late as this at least.
-        before = what.before(int(time.time()) + REVOKE_SECONDS, int(session.claims["iat"]))
-        asked = session.ask(requests.REVOKE, intent)
+        before = what.before(revoke_expires(reach), int(session.claims["iat"]))
+        asked = session.ask(requests.REVOKE, intent, reach=reach)
         if what.session is None:
             client._ended_until = max(client._ended_until, before)
         if client.has_gateway:
@@ -114,6 +116,14 @@ class Sessions:
         data = contract.encode("revoke", signed.what, signed.before, signed.signature)
         receipt = await client.send_from_account(contract.address, data)
         return await client._spread(str(receipt["transactionHash"]), receipt)
+
+    async def _newest_login(self) -> int:
+        """Return the time (Unix seconds) of the newest login that there can be: the chain's clock may be ahead."""
+        try:
+            block = await self._client.chain.rpc.block("latest") or {}
+            return int(block["timestamp"], 16) + 1
+        except (RpcError, RpcUnreachable, KeyError) as error:
+            raise chain_error("the newest block", error) from None
 
     async def _delivered(self, what: Revocation, before: int, done: _Revoked) -> Mapping[str, Any]:
         """Return the receipt; raise `BadAnswer` unless the transaction revoked just this, up to `before` at least.
