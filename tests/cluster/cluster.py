@@ -80,9 +80,6 @@ class Cluster:
         """Whether a node waits for the chain to show a batch that it confirmed."""
         return any(node._minting.shop.unregistered("pool") for node in self.nodes.values())
 
-    def _unregistered(self) -> bool:
-        return any(node._minting.shop.unregistered("pool") for node in self.nodes.values())
-
     async def send(self, account: int, contract: str, function: str, *arguments: Any) -> dict[str, Any]:
         """Send a transaction of one of the development chain's accounts."""
         sender = Sender(self.rpc, ACCOUNTS[account][1])

@@ -16,6 +16,7 @@ from cluster import Cluster, make_cluster
 from keyquorum.serving.buckets import Buckets
 
 STOCKED = 32
+THAWED_SECONDS = 60.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,14 +41,17 @@ async def key(cluster: Cluster):
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def what_other_tests_did_is_over(request: pytest.FixtureRequest, cluster: Cluster) -> None:
-    """All tests come from one address and spend from the same pools: no test pays for another's."""
+    """All tests come from one address and spend from the same pools: no test pays for another's.
+
+    The cluster's loop stands still while tests of other folders run, so its nodes may find every connection dead.
+    """
     for node in cluster.nodes.values():
         for kept in _buckets(node.sessions._quotas):
             kept._levels.clear()
-    for _ in range(40):  # where a test has left a link down, it stays down
-        if all(min(pair) >= STOCKED for pair in cluster.stock().values()):
-            return
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(THAWED_SECONDS):
+        await cluster.ready(THAWED_SECONDS)
+        while any(min(pair) < STOCKED for pair in cluster.stock().values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 def _buckets(quotas: object) -> Iterator[Buckets]:

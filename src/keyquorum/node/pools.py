@@ -187,7 +187,12 @@ class Pools:
         if work is None or link.receiver is None:
             return
         batch, work.next_batch = work.next_batch, work.next_batch + 1
-        pending, request = await self._background.run(link.receiver.request, batch, self.levels.batch, self._rng)
+        try:
+            pending, request = await self._background.run(link.receiver.request, batch, self.levels.batch, self._rng)
+        except ValueError:
+            if not link.receiver.burned:
+                raise
+            return  # the connection ended meanwhile, and with it the link
         if self._work.get(link.link_id) is not work:
             return
         work.asked = pending
@@ -219,6 +224,9 @@ class Pools:
                 self._mesh.send(link.peer, wire.BatchVerdict(link.link_id, pending.batch, False))
             await self._links.blame(link, error)
             work.not_before = self.clock() + self._links.strikes.wait(link.peer)
+        except ValueError:
+            if not link.receiver.burned:
+                raise
         else:
             if self._work.get(link.link_id) is work:
                 # 4.4
