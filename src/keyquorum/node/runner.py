@@ -26,6 +26,7 @@ EARLY_SECONDS = 5.0
 EARLY_PER_PEER = 512
 EARLY_BYTES_PER_PEER = 8 << 20
 FINISHED_REMEMBERED = 4096
+QUEUED_PER_RUN = 4096
 
 
 class PeerUnreachable(Abort):
@@ -56,7 +57,7 @@ class _Run(Generic[T]):
     in_thread: bool
     place: Place | None
     absent: set[int]
-    queue: asyncio.Queue[Envelope] = field(default_factory=lambda: asyncio.Queue(maxsize=4096))
+    queue: asyncio.Queue[Envelope] = field(default_factory=lambda: asyncio.Queue(maxsize=QUEUED_PER_RUN))
 
 
 @dataclass

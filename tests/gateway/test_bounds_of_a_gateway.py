@@ -1,0 +1,244 @@
+"""What strangers may send a gateway, let wait in it and make it pay for: at each bound it goes, beyond it nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from keyquorum.algebra.strict_json import BadJson
+from keyquorum.auth import passkey
+from keyquorum.auth.method import Proven
+from keyquorum.chain.rpc import from_quantity
+from keyquorum.client.errors import Refused
+from keyquorum.client.minting import MintRequest
+from keyquorum.gateway import login_keys, permissions, relay, services, signups
+from keyquorum.gateway.http import COMMITMENT_BODY, LOGIN_BODY, MAX_BODY, SESSION_BODY
+from keyquorum.gateway.login_keys import LoginKey
+from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
+from keyquorum.gateway.quotas import Quota
+from keyquorum.gateway.relay import Relay
+from keyquorum.gateway.signups import SignUps
+
+KEY = "0x" + "ab" * 32
+NOW = 1_800_000_000
+
+
+class Payer:
+    """An account whose transactions wait until a test lets them."""
+
+    address = "0x" + "11" * 20
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.go_on = asyncio.Event()
+
+    async def send(self, to: str, data: bytes, *_: Any, **__: Any) -> dict[str, Any]:
+        self.sent.append(data)
+        await self.go_on.wait()
+        return {"transactionHash": "0x" + "22" * 32, "status": "0x1"}
+
+
+class Chain:
+    """A chain that would execute whatever is asked, for so much gas."""
+
+    def __init__(self, gas: int = 100_000) -> None:
+        self.gas = gas
+        self.rpc = SimpleNamespace(call=self.call)
+
+    async def call(self, method: str, *_: Any) -> str:
+        return hex(self.gas)
+
+    def contract(self, name: str) -> Any:
+        return SimpleNamespace(address="0x" + "33" * 20, encode=lambda *arguments: repr(arguments).encode())
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def refused(work: Awaitable[Any]) -> Refused:
+    with pytest.raises(Refused) as caught:
+        await work
+    return caught.value
+
+
+# ---- changes of permissions -----------------------------------------------------------------------------------------
+
+
+def change(**changes: Any) -> bytes:
+    plain = {"key": KEY, "call": "0x11", "nonce": 0, "deadline": NOW + 60, "signature": "0x22"}
+    return json.dumps(plain | changes).encode()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> PermissionCalls:
+    """A service whose every address has one change, and whose payer does not wait."""
+    payer: Any = Payer()
+    payer.go_on.set()
+    monkeypatch.setattr(permissions, "time", SimpleNamespace(time=lambda: float(NOW)))
+    chain: Any = Chain()
+    return PermissionCalls(ChainWriter(chain, payer), Quota("c", "w", 1), Quota("k", "w", 1))
+
+
+@pytest.mark.parametrize("deadline", [NOW + 1, NOW + permissions.MAX_AHEAD])
+async def test_a_deadline_within_a_day_is_in_time(calls: PermissionCalls, deadline: int) -> None:
+    assert await calls.execute(change(deadline=deadline), "here")
+
+
+@pytest.mark.parametrize("deadline", [NOW, NOW + permissions.MAX_AHEAD + 1])
+async def test_a_deadline_that_has_passed_or_is_too_far_counts_against_nobody(
+    calls: PermissionCalls, deadline: int
+) -> None:
+    assert (await refused(calls.execute(change(deadline=deadline), "here"))).code == "bad_deadline"
+    assert await calls.execute(change(), "here")
+
+
+@pytest.mark.parametrize(("name", "most"), [("call", permissions.MAX_CALL), ("signature", permissions.MAX_SIGNATURE)])
+async def test_what_is_longer_than_any_change_is_not_read(calls: PermissionCalls, name: str, most: int) -> None:
+    with pytest.raises(BadJson):
+        await calls.execute(change(**{name: "0x" + "11" * (most + 1)}), "here")
+    assert await calls.execute(change(**{name: "0x" + "11" * most}), "here")
+
+
+async def test_what_costs_too_much_gas_is_not_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    payer: Any = Payer()
+    payer.go_on.set()
+    chain: Any = Chain(permissions.MAX_GAS * 4 // 5)
+    assert from_quantity(hex(chain.gas)) * 5 // 4 == permissions.MAX_GAS
+    writer = ChainWriter(chain, payer)
+    assert await writer.send("PKPPermissions", "execute")
+    chain.gas += 1
+    assert (await refused(writer.send("PKPPermissions", "execute"))).code == "too_expensive"
+    assert len(payer.sent) == 1
+
+
+async def test_so_many_transactions_wait_and_the_next_is_refused_before_it_is_tried_out() -> None:
+    payer: Any = Payer()
+    chain: Any = Chain()
+    writer = ChainWriter(chain, payer)
+    waiting = [asyncio.create_task(writer.send("Sessions", "revoke", k)) for k in range(permissions.QUEUE_LIMIT)]
+    await settle()
+    assert (await refused(writer.send("Sessions", "revoke", -1))).code == "busy"
+    payer.go_on.set()
+    await asyncio.gather(*waiting)
+    assert len(payer.sent) == permissions.QUEUE_LIMIT
+    assert await writer.send("Sessions", "revoke", -1)
+
+
+# ---- keys -----------------------------------------------------------------------------------------------------------
+
+
+async def test_so_many_mints_wait_and_the_next_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Relay, "_mint", never)
+    payer: Any = Payer()
+    chain: Any = Chain()
+    made = Relay(chain, payer, Quota("m", "keys", 1000, 1000, 1000))
+
+    def ask(number: int, client: str) -> Awaitable[Any]:
+        return made.mint(MintRequest("0x" + "44" * 20, f"request-{number:08d}"), client)
+
+    each = relay.QUEUE_LIMIT_PER_CLIENT
+    waiting = [asyncio.ensure_future(ask(k, f"client {k // each}")) for k in range(relay.QUEUE_LIMIT)]
+    await settle()
+    assert (await refused(ask(relay.QUEUE_LIMIT, "another"))).code == "busy"
+    await made.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    again = [asyncio.ensure_future(ask(k, "one")) for k in range(each)]
+    await settle()
+    assert (await refused(ask(each, "one"))).code == "busy"
+    assert len(made._asked) == each
+    await made.close()
+    await asyncio.gather(*again, return_exceptions=True)
+
+
+async def test_logins_share_transactions_of_bounded_size_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+
+    async def hold(_: Any, batch: list[Any]) -> None:
+        batches.append(len(batch))
+
+    async def nothing(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(SignUps, "_serve", hold)
+    monkeypatch.setattr(SignUps, "_existing", nothing)
+    monkeypatch.setattr(signups, "COLLECT_SECONDS", 0.0)
+    payer: Any = Payer()
+    chain: Any = Chain()
+    made = SignUps(chain, payer, Quota("m", "keys", 1000, 1000, 1000))
+    count = (signups.IN_FLIGHT + 1) * signups.BATCH
+    asked = [LoginKey(1, number.to_bytes(20, "big")) for number in range(1, count + 1)]
+    waiting = [asyncio.create_task(made.mint(login, "here")) for login in asked]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert batches == [signups.BATCH] * signups.IN_FLIGHT
+    made._gate.release()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert batches == [signups.BATCH] * (signups.IN_FLIGHT + 1)
+    await made.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def test_what_goes_onto_the_chain_with_a_passkey_is_bounded() -> None:
+    certificate: Any = SimpleNamespace(delegated=False, methods=(Proven(passkey.PASSKEY_TYPE, b"\x01" * 32),))
+
+    def ask(size: int) -> LoginKey:
+        request: Any = SimpleNamespace(key="*", intent={"another": None, "user_pubkey": "0x" + "11" * size})
+        return login_keys.read_login_key(certificate, request, "localhost")
+
+    with pytest.raises(BadJson):
+        ask(login_keys.MAX_USER_PUBKEY + 1)
+    with pytest.raises(Exception, match="bad_passkey"):
+        ask(login_keys.MAX_USER_PUBKEY)
+
+
+# ---- what it looks up -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ready", "fresh"), [(True, services.STATUS_FRESH_SECONDS), (False, services.STARTING_SECONDS)]
+)
+async def test_many_who_ask_for_the_status_cost_the_nodes_one_look(
+    monkeypatch: pytest.MonkeyPatch, ready: bool, fresh: float
+) -> None:
+    now, looks = [100.0], []
+
+    async def look() -> Any:
+        looks.append(now[0])
+        return status
+
+    async def with_blocks(nodes: Any) -> Any:
+        return nodes
+
+    status = SimpleNamespace(ready=ready, nodes=())
+    monkeypatch.setattr(services, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(services, "replace", lambda found, **_: found)
+    gateway = object.__new__(services.Gateway)
+    gateway._status, gateway._status_lock = None, asyncio.Lock()
+    monkeypatch.setattr(gateway, "network", look, raising=False)
+    monkeypatch.setattr(gateway, "_with_blocks", with_blocks, raising=False)
+    await asyncio.gather(*(gateway.status() for _ in range(20)))
+    now[0] += 0.99 * fresh
+    await gateway.status()
+    assert len(looks) == 1
+    now[0] += 0.02 * fresh
+    await asyncio.gather(*(gateway.status() for _ in range(20)))
+    assert len(looks) == 2
+
+
+def test_no_body_is_read_that_is_longer_than_what_can_be_meant() -> None:
+    """A gateway reads what the nodes read, so that it passes on nothing that all of them refuse for its length."""
+    from keyquorum.node import api
+
+    assert (SESSION_BODY, LOGIN_BODY, COMMITMENT_BODY) == (api.SESSION_BODY, api.LOGIN_BODY, api.COMMITMENT_BODY)
+    assert MAX_BODY == api.SIGN_BODY
