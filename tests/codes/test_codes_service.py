@@ -15,6 +15,7 @@ from keyquorum.auth.code_assertion import CodeSettings, Issuer, fingerprint, mak
 from keyquorum.auth.email_code import METHOD as EMAIL
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context
+from keyquorum.codes import challenges
 from keyquorum.codes.drivers import Undeliverable
 
 ADA, THIEF = session("ada"), session("thief")
@@ -97,7 +98,7 @@ async def test_a_statement_of_another_network_or_time_is_refused(desk: Desk, ref
 async def test_five_tries_and_the_right_code_is_refused_too(desk: Desk) -> None:
     asked = await desk.ask(statement_for(ADA))
     right = desk.last_code()
-    for step in range(1, 6):
+    for step in range(1, challenges.TRIES + 1):
         assert await guess(desk, ADA, asked["id"], other_code(right, step)) == "code_refused"
     assert await guess(desk, ADA, asked["id"], right) == "code_refused"
 
@@ -105,7 +106,7 @@ async def test_five_tries_and_the_right_code_is_refused_too(desk: Desk) -> None:
 async def test_the_fifth_try_may_still_be_right(desk: Desk) -> None:
     asked = await desk.ask(statement_for(ADA))
     right = desk.last_code()
-    for step in range(1, 5):
+    for step in range(1, challenges.TRIES):
         assert await guess(desk, ADA, asked["id"], other_code(right, step)) == "code_refused"
     assert await guess(desk, ADA, asked["id"], right) == "accepted"
 
@@ -208,7 +209,7 @@ async def test_the_owner_of_a_locked_address_is_told_in_the_mailbox_once_a_day(
 
 async def test_a_code_ends_after_ten_minutes(desk: Desk) -> None:
     asked = await desk.ask(statement_for(ADA))
-    desk.now += 600
+    desk.now += challenges.LIFETIME
     assert await guess(desk, ADA, asked["id"], desk.last_code()) == "code_refused"
 
 
@@ -290,7 +291,7 @@ async def test_one_refusal_for_everything_that_does_not_hold(make_desk: Callable
     await lock(desk)
     locked = await desk.ask(statement_for(ADA))
     seen["locked"] = await refusal_of(desk, ADA, locked["id"], "00000000")
-    desk.now += 600
+    desk.now += challenges.LIFETIME
     seen["expired"] = await refusal_of(desk, ADA, locked["id"], "00000000")
     assert len(set(seen.values())) == 1
 

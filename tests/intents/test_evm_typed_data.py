@@ -226,7 +226,7 @@ def changed(path: str, value: Any, data: Any = MAIL) -> Any:
         ("types.Person", ..., "bad_typed_data"),
         ("types.Person", [], "bad_typed_data"),
         ("types.Person", None, "bad_typed_data"),
-        ("types.Person", struct(*[f"bool x{i}" for i in range(65)]), "bad_typed_data"),
+        ("types.Person", struct(*[f"bool x{i}" for i in range(eip712.MAX_FIELDS + 1)]), "bad_typed_data"),
         ("types.Unused", struct("bool x"), "bad_typed_data"),
         ("types.bytes7", struct("bool x"), "bad_typed_data"),
         ("types.uint", struct("bool x"), "bad_typed_data"),
@@ -309,7 +309,7 @@ def test_structs_have_fields_of_different_names_and_not_too_many() -> None:
     data["types"]["One"] *= 2
     assert "declared twice" in str(refusal(data))
     assert "1 to 64 fields" in str(refusal(one("Empty", {}, Empty=[])))
-    wide = struct(*[f"bool x{i}" for i in range(65)])
+    wide = struct(*[f"bool x{i}" for i in range(eip712.MAX_FIELDS + 1)])
     assert "1 to 64 fields" in str(refusal(one("Wide", {f"x{i}": True for i in range(65)}, Wide=wide)))
     narrow = one("Wide", {f"x{i}": True for i in range(64)}, Wide=wide[:64])
     assert signed(narrow).digest

@@ -17,11 +17,12 @@ from node_world import world
 
 import keyquorum
 from keyquorum.node.connection import Limits
-from keyquorum.node.listener import PEER_SOURCES_REMEMBERED, Listener
+from keyquorum.node.listener import KEPT_SHARE, PEER_SOURCES_REMEMBERED, Listener
 
 SOURCES = Path(keyquorum.__file__).parent
 PEER = "198.51.100.7"
 LIMITS = Limits(handshakes=16, handshakes_per_address=4)
+OF_STRANGERS = LIMITS.handshakes - LIMITS.handshakes // KEPT_SHARE
 
 
 @pytest.fixture
@@ -55,13 +56,13 @@ async def test_a_host_with_a_network_of_addresses_is_one_address(listening: List
 
 async def test_strangers_of_many_addresses_leave_room_for_registered_peers(listening: Listener) -> None:
     listening.expect([PEER, "2001:db8:77::9", "node.example"])
-    assert begun(listening, *(f"203.0.113.{k}" for k in range(100))) == 12
+    assert begun(listening, *(f"203.0.113.{k}" for k in range(100))) == OF_STRANGERS
     assert begun(listening, PEER, "2001:db8:77::1", "203.0.113.200") == 2
 
 
 async def test_strangers_leave_room_for_addresses_that_a_peer_has_come_from(listening: Listener) -> None:
     listening._remember_peer(PEER)
-    assert begun(listening, *(f"203.0.113.{k}" for k in range(100))) == 12
+    assert begun(listening, *(f"203.0.113.{k}" for k in range(100))) == OF_STRANGERS
     assert begun(listening, *[PEER] * 9) == LIMITS.handshakes_per_address
     assert begun(listening, "unknown", "203.0.113.200") == 0
 

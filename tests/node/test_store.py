@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from store_writer import share
 
+from keyquorum.node import vault
 from keyquorum.node.config import KeysSection
 from keyquorum.node.database import MOST_PER_COMMIT, StoreFailed, Writer, connect
 from keyquorum.node.store import ShareCorrupt, ShareExists, ShareUnknown, Store, StoreError
@@ -528,4 +529,4 @@ def test_a_bad_key_file_or_short_passphrase_is_refused_without_quoting_it(tmp_pa
     assert "zzzz" not in str(caught.value)
     for keys in (KeysSection(key_file=tmp_path / "none"), KeysSection(passphrase_env="KQ_UNSET"), KeysSection()):
         with pytest.raises(KeyUnavailable):
-            read_key_source(keys, {"KQ_UNSET": "short"})
+            read_key_source(keys, {"KQ_UNSET": "x" * (vault.SHORTEST_PASSPHRASE - 1)})

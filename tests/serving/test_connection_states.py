@@ -208,5 +208,25 @@ def test_each_state_but_a_handlers_work_makes_room(
     run(new_loop, tmp_path if tls else None, monkeypatch, check)
 
 
-def test_a_request_that_waits_for_its_turn_can_be_ended_too() -> None:
+@each_way
+@pytest.mark.parametrize("sent", [[], [GET]], ids=["the first", "the second"])
+def test_a_request_that_waits_for_its_turn_is_ended_last_but_can_be(
+    sent: list[bytes], new_loop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is all there, and only this server has not begun: no patience for headers ends it, nor does it go first."""
+
+    async def check(site: Site) -> None:
+        _, held = await site.bring(sent, IDLE if sent else HEADERS)
+        held.data_received(GET)
+        assert held.waiting[0] == QUEUED > max(IDLE, UNREAD, HEADERS, BODY)
+        what, seconds, then = site.deadlines[held]
+        assert (what, seconds) == (QUEUED, http_server.WRITE_SECONDS)
+        then()
+        await until(lambda: held not in site.server.connections)
+        assert site.server.counts == {"unread_answers": 1}
+
+    run(new_loop, None, monkeypatch, check)
+
+
+def test_the_table_has_every_state() -> None:
     assert {state for _, state, _ in TABLE.values()} | {QUEUED} == {None, IDLE, UNREAD, HEADERS, BODY, QUEUED}
