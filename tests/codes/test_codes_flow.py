@@ -18,7 +18,7 @@ from codes.code_world import MAIL, NETWORK, Mailboxes, code_in, other_code, sess
 from keyquorum.auth.code_assertion import CodeSettings, fingerprint
 from keyquorum.auth.email_code import METHOD as EMAIL
 from keyquorum.auth.errors import AuthError
-from keyquorum.auth.method import Context
+from keyquorum.auth.method import Context, prove
 from keyquorum.client.codes import CodeRound, answer, request_codes
 from keyquorum.client.errors import Misconfigured, Refused, Unavailable
 from keyquorum.codes import folder
@@ -96,7 +96,7 @@ async def test_two_of_three_services_mail_codes_and_a_node_believes_them(
     assert {address for address, _ in mailboxes.mails} == {MAIL}
     codes = codes_of(asked, mailboxes)
     proof = await answer(asked, ADA, {name: f"{code[:4]} {code[4:]}" for name, code in codes.items()})
-    proven = await EMAIL.verify(proof, statement, context_for(services))
+    proven = await prove("email", proof, statement, context_for(services))
     assert proven.type == 20 and abs(proven.issued_at - now()) < 30
     with pytest.raises(AuthError, match="too_few_assertions"):
         await EMAIL.verify(proof, statement, context_for(services, required=3))

@@ -13,7 +13,7 @@ import pytest
 
 from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.errors import AuthError
-from keyquorum.auth.method import Context, Proven, method
+from keyquorum.auth.method import Context, Proven, prove
 from keyquorum.auth.oidc import Issuer, OidcSettings, account_name
 from keyquorum.auth.statement import Statement
 from keyquorum.client import oidc
@@ -67,7 +67,7 @@ class Node:
         context = Context(
             int(time.time()), block_time=int(time.time()), fetch=self.providers, conceal=conceal, settings=self.settings
         )
-        return await method("oidc").verify(proof, statement, context)
+        return await prove("oidc", proof, statement, context)
 
 
 async def log_in(provider: OidcLogin, statement: Statement, person: Person | None = None) -> dict[str, str]:
