@@ -14,14 +14,18 @@ import virtual_time
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import FOREVER, Revocation
 from keyquorum.auth.statement import CLOCK_SKEW
+from keyquorum.chain.fees import SpendingLimits, TooDear
 from keyquorum.client import (
     choice,
     connection,
     learned,
     logins,
     network,
+    oauth,
+    paying,
     revocations,
     runs,
+    seen,
     session_list,
     signup,
     transport,
@@ -29,10 +33,11 @@ from keyquorum.client import (
 from keyquorum.client import session as sessions
 from keyquorum.client.choice import NodeBook
 from keyquorum.client.connection import Connection
-from keyquorum.client.errors import BadAnswer, Unavailable
+from keyquorum.client.errors import BadAnswer, TooExpensive, Unavailable
 from keyquorum.client.fanout import Committee
 from keyquorum.client.logins import Logins
 from keyquorum.client.network import ChainView
+from keyquorum.client.paying import Paying
 from keyquorum.client.results import Node
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import Asked, FreshRuns
@@ -261,3 +266,83 @@ async def test_the_chain_is_asked_for_so_many_keys_at_a_time(monkeypatch: pytest
     pages: Any = SimpleNamespace(ask=ask, _block_number=block_number)
     await ChainView.pages(pages, None, "view", "count")  # type: ignore[arg-type]
     assert most == network.MAX_PARALLEL_READS
+
+
+def test_who_pays_is_asked_once_for_each_limit_and_no_more() -> None:
+    asked: list[Any] = []
+    me: Any = SimpleNamespace(_agree=lambda error: asked.append(error) or True)
+    limits = SpendingLimits()
+    error = TooDear("the gas", limits.max_gas + 1, limits.max_gas, "max_gas")
+    allowed = asyncio.run(Paying._within_limits(me, limits, error, paying.QUESTIONS - 1))
+    assert allowed.max_gas == limits.max_gas + 1 and len(asked) == 1
+    with pytest.raises(TooExpensive):
+        asyncio.run(Paying._within_limits(me, limits, error, paying.QUESTIONS))
+    assert len(asked) == 1
+    assert len(vars(limits)) == paying.QUESTIONS
+
+
+def test_a_token_of_a_provider_is_bounded() -> None:
+    assert oauth.token_of({"t": "x" * oauth.MAX_BODY}, "t", "https://a.example")
+    with pytest.raises(oauth.ProviderError):
+        oauth.token_of({"t": "x" * (oauth.MAX_BODY + 1)}, "t", "https://a.example")
+
+
+async def test_a_server_that_does_not_take_a_connection_is_given_up() -> None:
+    async with transport.Transport() as made:
+        assert made._open().timeout.connect == transport.CONNECT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("behind", "took"), [((), 0.0), ((4,), seen.STRAGGLER_SECONDS), ((2, 3, 4), seen.SEEN_SECONDS)]
+)
+def test_nodes_that_lag_hold_up_a_change_for_so_long(behind: tuple[int, ...], took: float) -> None:
+    committee = Committee(tuple(Node(party, f"http://{party}") for party in range(1, 5)), 3)
+
+    async def newest(_: Any, url: str) -> int:
+        return 8 if int(url[-1]) in behind else 9
+
+    async def whole() -> tuple[set[int], float]:
+        unused: Any = None
+        found = await seen.until_seen(committee, unused, 9)
+        return found, asyncio.get_running_loop().time()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seen, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time()))
+        patch.setattr(seen, "newest", newest)
+        found, passed = virtual_time.run(whole())
+    assert found == {1, 2, 3, 4} - set(behind)
+    assert took <= passed <= took + 2 * seen.PAUSE_SECONDS
+
+
+async def test_the_registry_and_the_gateways_word_are_read_again_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, began = [1000.0], []
+
+    async def nothing() -> None:
+        return None
+
+    def spawn(work: Any) -> None:
+        began.append(work)
+        work.close()
+
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    me: Any = SimpleNamespace(_refreshed=0.0, _hinted=None, _hint={3}, _spawn=spawn, _refresh=nothing, _look=nothing)
+    for _ in range(20):
+        Connection._on_loss(me)
+        assert await Connection._away(me) == {3}
+    assert len(began) == 1  # the first word is waited for
+    now[0] += max(connection.REFRESH_SECONDS, connection.HINT_SECONDS) + 0.1
+    for _ in range(20):
+        Connection._on_loss(me)
+        await Connection._away(me)
+    assert len(began) == 3
+
+
+async def test_a_gateway_that_does_not_say_who_is_away_is_waited_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "STATUS_SECONDS", 0.0)
+
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    me: Any = SimpleNamespace(_get_from_gateway=never, _hint={3})
+    await Connection._look(me)
+    assert me._hint == {3}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from keyquorum.codes import http_sms
 from keyquorum.codes.config import HttpSmsSection
 from keyquorum.codes.drivers import Message, ProviderDown, Undeliverable
 from keyquorum.codes.http_sms import HttpSmsDriver
@@ -126,6 +127,19 @@ async def test_whose_fault_a_refusal_is(
     with pytest.raises(error) as caught:
         await send(driver)
     assert str(caught.value).endswith(words) and NUMBER not in str(caught.value)
+
+
+async def test_of_a_refusal_only_so_much_is_read(
+    provider: Provider, driver: HttpSmsDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '{"code": 21211}'
+    provider.message_answer = (400, text)
+    monkeypatch.setattr(http_sms, "_MAX_ANSWER", len(text))
+    with pytest.raises(Undeliverable, match="400 21211"):
+        await send(driver)
+    provider.message_answer = (400, " " + text)
+    with pytest.raises(Undeliverable, match="400 0"):
+        await send(driver)
 
 
 async def test_after_trouble_the_provider_is_looked_at_again(provider: Provider, driver: HttpSmsDriver) -> None:

@@ -11,6 +11,7 @@ import structlog
 
 from codes.code_world import MAIL, NUMBER, Desk, lock, session, statement_for
 from keyquorum.auth.errors import AuthError
+from keyquorum.codes import app, service
 from keyquorum.codes.drivers import ProviderDown, Undeliverable
 
 ADA = session("ada")
@@ -114,6 +115,26 @@ async def test_a_provider_that_is_down_is_named(desk: Desk, refused: Callable[..
     desk.mail.open_trouble = None
     await desk.ask(statement_for(ADA))
     assert len(desk.mail.sent) == 1
+
+
+async def test_a_provider_that_never_takes_a_message_is_given_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(service, "SENDING_SECONDS", 0.0)
+    monkeypatch.setattr(desk.mail, "send", never)
+    await desk.ask(statement_for(ADA))
+    assert desk.count("messages", channel="email", outcome="failed") == 1 and desk.mail.closed == 1
+
+
+async def test_a_provider_that_never_opens_is_not_there(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app, "READY_SECONDS", 0.0)
+    monkeypatch.setattr(desk.mail, "open", never)
+    found = await app.readiness(desk.service)
+    assert "does not answer in time" in found["email"] and not found["sms"]
 
 
 @pytest.mark.parametrize(

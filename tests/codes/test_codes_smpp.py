@@ -179,6 +179,23 @@ async def test_what_speaks_no_smpp_is_down_at_once(tmp_path: Path, noise: bytes)
             await driver.open()
 
 
+@pytest.mark.parametrize("length", [smpp_pdu.HEADER_BYTES - 1, smpp_pdu.MAX_PDU + 1])
+async def test_what_no_centre_sends_is_not_waited_for(tmp_path: Path, length: int) -> None:
+    done = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(length.to_bytes(4, "big"))
+        await done.wait()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server, driver_for(server.sockets[0].getsockname()[1], tmp_path) as driver:
+        with pytest.raises(ProviderDown, match="Connection"):
+            await driver.open()
+        done.set()
+
+
 async def test_a_silent_centre_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keyquorum.codes.smpp.SECONDS", 0.2)
     held: list[asyncio.StreamWriter] = []

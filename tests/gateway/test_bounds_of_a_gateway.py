@@ -12,17 +12,21 @@ import pytest
 
 from keyquorum.algebra.strict_json import BadJson
 from keyquorum.auth import passkey
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
 from keyquorum.chain.rpc import from_quantity
 from keyquorum.client.errors import Refused
 from keyquorum.client.minting import MintRequest
-from keyquorum.gateway import login_keys, permissions, relay, services, signups
+from keyquorum.gateway import http, login_keys, passkeys, permissions, quotas, relay, services, signups
 from keyquorum.gateway.http import COMMITMENT_BODY, LOGIN_BODY, MAX_BODY, SESSION_BODY
 from keyquorum.gateway.login_keys import LoginKey
+from keyquorum.gateway.passkeys import PasskeyIndex
 from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
 from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
 from keyquorum.gateway.signups import SignUps
+from keyquorum.serving import buckets
+from keyquorum.serving.problem import Refusal
 
 KEY = "0x" + "ab" * 32
 NOW = 1_800_000_000
@@ -234,6 +238,59 @@ async def test_many_who_ask_for_the_status_cost_the_nodes_one_look(
     now[0] += 0.02 * fresh
     await asyncio.gather(*(gateway.status() for _ in range(20)))
     assert len(looks) == 2
+
+
+async def test_a_credentials_id_is_as_long_as_one_can_be() -> None:
+    class Nothing(PasskeyIndex):
+        async def _look(self) -> None:
+            return None
+
+    unused: Any = None
+    index = Nothing(unused, "localhost")
+    assert (await refused(index.find("A" * passkeys.MAX_CHARACTERS))).code == "unknown_passkey"
+    with pytest.raises(AuthError, match="at most"):
+        await index.find("A" * (passkeys.MAX_CHARACTERS + 1))
+
+
+async def test_failures_of_logins_come_back_over_so_many_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(buckets.Buckets.__init__, "__defaults__", (lambda: now[0],))
+
+    async def fail(_: Any) -> Any:
+        raise AuthError("bad_signature", "no", "sign it")
+
+    login = http.counting_failures(fail, 4)
+    client: Any = SimpleNamespace(client="203.0.113.1")
+
+    async def failures() -> int:
+        for count in range(100):
+            try:
+                await login(client)
+            except AuthError:
+                continue
+            except Refusal as error:
+                assert error.code == "too_many_failures"
+                return count
+        return -1
+
+    assert await failures() == 4  # then nobody asks the nodes for this address
+    now[0] += http.FAILURE_SECONDS / 2
+    assert await failures() == 2
+
+
+def test_what_a_gateway_pays_for_comes_back_in_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(buckets.Buckets.__init__, "__defaults__", (lambda: now[0],))
+    quota = Quota("c", "keys", 2, 1000)
+    for name in ("a", "b"):
+        quota.take("here", name)
+    with pytest.raises(Refused) as caught:
+        quota.take("here", "c")
+    assert (caught.value.code, caught.value.status) == ("c", quotas.TOO_MANY)
+    now[0] += quotas.HOUR / 2
+    quota.take("here", "c")
+    with pytest.raises(Refused):
+        quota.take("here", "c")
 
 
 def test_no_body_is_read_that_is_longer_than_what_can_be_meant() -> None:
