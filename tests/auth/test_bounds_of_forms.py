@@ -13,6 +13,7 @@ from keyquorum.auth import (
     certificate,
     code_assertion,
     commitment,
+    cose,
     delegation,
     discord,
     email_code,
@@ -254,13 +255,20 @@ def test_a_value_beyond_its_bound_is_never_made(what: str, world: Any) -> None:
         make(world, bound + 1)
 
 
-@pytest.mark.parametrize("name", ["client_data_json", "signature", "credential_id", "public_key"])
+PARTS = {
+    "client_data_json": passkey.MAX_CLIENT_DATA_BYTES,
+    "signature": passkey.MAX_SIGNATURE_BYTES,
+    "credential_id": passkey.MAX_CREDENTIAL_BYTES,
+    "public_key": cose.MAX_KEY_BYTES,
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
 async def test_no_part_of_an_assertion_is_longer_than_its_bound(name: str, world: Any) -> None:
     proof = PASSKEY.proof(world.statement)
     settings = passkey.PasskeySettings(rp_ids=("localhost",), origins=("http://localhost:7480",))
     context = replace(world.context, settings=settings)
-    most = passkey._CHARACTERS[name]
-    assert most == -(-passkey._LIMITS[name] * 4 // 3)
+    most = -(-PARTS[name] * 4 // 3)
     told = []
     for length in (most, most + 1):
         try:
@@ -269,3 +277,37 @@ async def test_no_part_of_an_assertion_is_longer_than_its_bound(name: str, world
         except AuthError as error:
             told.append(error.code)
     assert told[0] != "bad_value" == told[1]
+
+
+def test_an_origin_has_a_port_that_there_is() -> None:
+    assert passkey.is_origin(f"https://a.example:{passkey.MAX_PORT}")
+    assert not passkey.is_origin(f"https://a.example:{passkey.MAX_PORT + 1}")
+
+
+def test_a_token_is_not_shorter_than_one_that_cannot_be_guessed() -> None:
+    read = discord._PROOF["token"]
+    assert read("x" * discord.MIN_TOKEN)  # type: ignore[call-arg]
+    with pytest.raises(ValueError):
+        read("x" * (discord.MIN_TOKEN - 1))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(("count", "good"), [(1, True), (oidc._AUDIENCES, True), (oidc._AUDIENCES + 1, False)])
+def test_an_id_token_is_for_so_many_applications(count: int, good: bool) -> None:
+    issuer = oidc.Issuer("a", "https://a.example", ["mine"])
+    audiences = ["mine", *map(str, range(count - 1))]
+    token = oidc.IdToken(None, {"aud": audiences, "azp": "mine"}, b"", b"")
+    if good:
+        oidc._check_audience(token, issuer)
+        return
+    with pytest.raises(AuthError, match="another application"):
+        oidc._check_audience(token, issuer)
+
+
+@pytest.mark.parametrize(("party", "good"), [(0, False), (1, True), (commitment._MAX_PARTY, True), (2**16, False)])
+def test_a_receipt_is_of_a_party_that_there_can_be(party: int, good: bool) -> None:
+    told = {"party": party, "issued_at": 1, "signature": "0x" + "11" * commitment.SIGNATURE_BYTES}
+    if good:
+        assert commitment.Receipt.from_json(told).party == party
+        return
+    with pytest.raises(AuthError):
+        commitment.Receipt.from_json(told)

@@ -18,6 +18,7 @@ from keyquorum.chain.rpc import from_quantity
 from keyquorum.client.errors import Refused
 from keyquorum.client.minting import MintRequest
 from keyquorum.gateway import http, login_keys, passkeys, permissions, quotas, relay, services, signups
+from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import COMMITMENT_BODY, LOGIN_BODY, MAX_BODY, SESSION_BODY
 from keyquorum.gateway.login_keys import LoginKey
 from keyquorum.gateway.passkeys import PasskeyIndex
@@ -299,3 +300,89 @@ def test_no_body_is_read_that_is_longer_than_what_can_be_meant() -> None:
 
     assert (SESSION_BODY, LOGIN_BODY, COMMITMENT_BODY) == (api.SESSION_BODY, api.LOGIN_BODY, api.COMMITMENT_BODY)
     assert MAX_BODY == api.SIGN_BODY
+
+
+# ---- who asks -------------------------------------------------------------------------------------------------------
+
+
+class Full:
+    """A quota that is used up."""
+
+    def __init__(self) -> None:
+        self.named: list[tuple[str, ...]] = []
+
+    def take(self, *names: str) -> None:
+        self.named.append(names)
+        raise Refused("too many for now", code="full", hint="wait an hour", status=429)
+
+
+DOORS = {
+    "open_session": ("_logins", ("here",)),
+    "revoke": ("_revocations", ("here", "1:" + "11" * 20)),
+    "commit": ("_commitments", ("here",)),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_whoever_makes_the_nodes_work_is_counted_before_one_is_asked(
+    door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(*_: Any) -> Any:
+        return {}, SimpleNamespace(methods=(Proven(1, b"\x11" * 20),), issued_at=0), request
+
+    async def network_key() -> Any:
+        return None
+
+    def good(*_: Any, **__: Any) -> None:
+        return None
+
+    statement = SimpleNamespace(check=good, check_terms=good)
+    request = SimpleNamespace(id="r", runs=((1, 2, 3),), intent={"session": "11" * 32}, expires=NOW)
+    login = SimpleNamespace(statement=statement, certificate=None, method="siwe", request=request)
+    monkeypatch.setattr(services.login_request, "verify", lambda *_: login)
+    monkeypatch.setattr(services.Commitment, "from_json", lambda _: SimpleNamespace(statement=statement))
+    name, counted = DOORS[door]
+    quota, gateway = Full(), object.__new__(services.Gateway)
+    gateway._facts = SimpleNamespace(id="n", chain_id=1)  # type: ignore[assignment]
+    gateway._fanout = gateway._writer = gateway._transport = None  # type: ignore[assignment]  # nobody there to ask
+    for attribute, value in ((name, quota), ("_read", read), ("_network_key", network_key)):
+        monkeypatch.setattr(gateway, attribute, value, raising=False)
+    body = b'{"request": "r"}'
+    assert (await refused(getattr(gateway, door)(body, "here"))).code == "full"
+    assert quota.named == [counted]
+
+
+async def test_an_address_asks_for_changes_as_often_as_so_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets.Buckets.__init__, "__defaults__", (lambda: 0.0,))
+    monkeypatch.setattr(services.Connection, "connect", lambda self: _nothing())
+    config = GatewayConfig(network="eip155:31337:0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512", rpc="", calls_per_key=3)
+    gateway = services.Gateway(config)
+    monkeypatch.setattr(services.Gateway, "chain", Chain())
+    await services.Gateway.connect(gateway)
+    for quota in (gateway._permissions._per_client, gateway._revocations):
+        assert quota._buckets[0].capacity == services.CALLS_PER_CLIENT * 3
+    assert gateway._permissions._per_key._buckets[0].capacity == gateway._revocations._buckets[1].capacity == 3
+    await gateway.close()
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def test_what_the_chain_said_is_good_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [100.0], []
+
+    async def read() -> int:
+        asked.append(now[0])
+        return 7
+
+    monkeypatch.setattr(signups, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    fresh = signups._Fresh()
+    for _ in range(5):
+        assert await fresh.get(read) == 7
+    now[0] += signups.FRESH_SECONDS
+    await fresh.get(read)
+    assert len(asked) == 1
+    now[0] += 0.1
+    await fresh.get(read)
+    assert len(asked) == 2

@@ -18,7 +18,7 @@ import pytest
 from keyquorum.auth.commitment import MEMORY_SECONDS
 from keyquorum.node import login_store
 from keyquorum.node.database import StoreFailed
-from keyquorum.node.login_store import FILE, KEEP_SECONDS, Full, KnownSession, LoginStore, OtherBinding
+from keyquorum.node.login_store import _SWEEP, FILE, KEEP_SECONDS, Full, KnownSession, LoginStore, OtherBinding
 
 NOW = 1_800_000_000
 TOKEN, BINDING, OTHER = b"\x01" * 32, b"\x02" * 32, b"\x03" * 32
@@ -282,3 +282,18 @@ def test_a_file_that_is_no_database_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(os.urandom(8192))
     with pytest.raises(sqlite3.DatabaseError):
         LoginStore(tmp_path)
+
+
+async def test_one_login_forgets_only_so_many_that_are_over(tmp_path: Path) -> None:
+    """Whoever comes first after a long while must not wait for all that was forgotten in it."""
+    store = LoginStore(tmp_path)
+    old = [number.to_bytes(32, "big") for number in range(3 * _SWEEP)]
+    await asyncio.gather(*(store.commit(token, BINDING, NOW) for token in old))
+    for number in range(2 * _SWEEP):
+        store.remember(known(f"old {number}", (1, number.to_bytes(20, "big"))), NOW)
+    await settle(store)
+    await store.commit(b"\x77" * 32, BINDING, NOW + KEEP_SECONDS + 1)
+    store.remember(known("new", expires=NOW + 1000), NOW + 500)
+    await settle(store)
+    assert store._counts == (2 * _SWEEP + 1, _SWEEP + 1)
+    store.close()
