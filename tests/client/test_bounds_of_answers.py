@@ -152,6 +152,7 @@ def waiting(ended_until: int, times: Callable[[float], int]) -> tuple[int, float
 
     async def block(_: str) -> dict[str, str]:
         now = asyncio.get_running_loop().time()
+        assert now < 60, "it waits for ever"
         return {"timestamp": hex(times(now)), "number": "0x1", "hash": "0x", "parentHash": "0x"}
 
     async def look() -> tuple[int, float]:
