@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from keyquorum.auth import certificate as certificates
 from keyquorum.auth import revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
 from keyquorum.auth.session_key import SessionKey
+from keyquorum.auth.statement import CLOCK_SKEW
 from keyquorum.node.access import MARKS_CACHED, Access, _marks_of
 
 KEYS = tuple(f"0x{number:064x}" for number in (1, 2))
@@ -62,3 +64,22 @@ async def test_a_revocation_counts_at_once_for_marks_that_are_remembered() -> No
 
 def test_what_is_remembered_is_bounded() -> None:
     assert _marks_of.cache_info().maxsize == MARKS_CACHED
+
+
+async def test_a_certificate_that_is_remembered_ends_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked once and then known by its hash: its times are looked at each time, by the clock of that moment."""
+    held = certificate()
+    checked: list[int] = []
+    monkeypatch.setattr(certificates, "verify", lambda token, network, key, now: checked.append(now) or held)
+
+    async def network_key() -> Any:
+        return object()
+
+    view: Any = SimpleNamespace(network="n", network_key=network_key)
+    access = Access(view)
+    for now in (held.issued_at, held.expires - 1):
+        assert await access.certificate("token", now) is held
+    for now in (held.expires, held.issued_at - CLOCK_SKEW - 1):
+        with pytest.raises(AuthError):
+            await access.certificate("token", now)
+    assert checked == [held.issued_at]

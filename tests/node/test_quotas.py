@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
+from keyquorum.auth.request import MAX_RUNS
 from keyquorum.node import signing as signing_module
 from keyquorum.node.config import QuotasSection
 from keyquorum.node.problem import ApiError
@@ -17,6 +19,7 @@ from keyquorum.node.quotas import (
     CALLS_PER_LOGIN,
     CLAIMS,
     LOGIN_SECONDS,
+    NODE,
     Quotas,
     _tenants,
     claim_of,
@@ -123,6 +126,30 @@ def test_the_last_places_for_runs_are_kept_as_well() -> None:
 def test_a_new_session_of_the_same_identity_gets_no_new_allowance() -> None:
     clocked = Clocked(places=0.1)
     assert sum(clocked.admitted(1, f"session {k}", f"key {k}") for k in range(50)) == ALLOWANCE
+
+
+def test_further_runs_of_a_request_use_up_nothing_of_whose_it_is() -> None:
+    """Whoever sees a request can ask for the runs that it names, and pays with his own address for that."""
+    clocked = Clocked(burst_seconds=1, session=2, key=2, identity=2, address=5, node=100)
+    assert clocked.admitted(1) == 1
+    for _ in range(4):
+        clocked.quotas.admit(session="s", key="k", identities=(ADA,), again=True)
+    levels = {kind: buckets.level(name) for (kind, buckets), name in zip(
+        clocked.quotas._runs.items(), ("s", "k", f"1/{ADA[1].hex()}", "10.0.0.1", NODE), strict=True
+    )}  # fmt: skip
+    assert levels == {"session": 1, "key": 1, "identity": 1, "address": 0, NODE: 95}
+    with pytest.raises(ApiError, match="network address"):
+        clocked.quotas.admit(session="s", key="k", identities=(ADA,), again=True)
+
+
+def test_as_many_runs_as_a_request_names_count_as_one() -> None:
+    counted: list[bool] = []
+    quotas: Any = SimpleNamespace(admit=lambda again, **_: counted.append(not again))
+    me: Any = SimpleNamespace(_quotas=quotas)
+    certificate: Any = SimpleNamespace(counted=(("s", 1),), methods=())
+    for made in range(2 * MAX_RUNS + 1):
+        Signing.admit(me, certificate, "k", made)
+    assert [at for at, once in enumerate(counted) if once] == [0, MAX_RUNS, 2 * MAX_RUNS]
 
 
 def test_a_look_refuses_what_would_be_refused_and_takes_nothing() -> None:
