@@ -7,22 +7,19 @@ figures more than sharing the machine makes unavoidable.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from eth_account import Account
 
-from hostile.scene import Scene, Target
+from hostile.pouring import pour
+from hostile.scene import Scene
 from keyquorum.client.errors import KeyquorumError
 
 PAUSE = 0.15
 SETTLING, USUAL = 40, 0.1
-NICE = 5
 
 
 @dataclass
@@ -93,22 +90,9 @@ async def beside(scene: Scene, name: str, sources: list[str], seconds: float) ->
     """Return what the user sees while the load called `name` is poured from `sources`, and what that was answered."""
     over = asyncio.Event()
     user = asyncio.create_task(live_honestly(scene, over))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        running = asyncio.get_running_loop().run_in_executor(pool, _pour, name, scene.target, sources, seconds)
-        try:
-            answers = await running
-        finally:
-            over.set()
+    running = asyncio.get_running_loop().run_in_executor(scene.attacker, pour, name, scene.target, sources, seconds)
+    try:
+        answers = await running
+    finally:
+        over.set()
     return await user, answers
-
-
-def _pour(name: str, target: Target, sources: list[str], seconds: float) -> Counter[str]:
-    from hostile import loads
-    from hostile.attack import ATTACKS
-
-    assert loads, "registers them"
-    os.nice(NICE)
-    pour = ATTACKS[name].pour
-    assert pour is not None
-    return asyncio.run(pour(target, sources, seconds))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 
+from hostile.pouring import new_attacker
 from keyquorum.algebra.rng import SystemRng
 from keyquorum.auth import siwe
 from keyquorum.auth.session_key import SessionPrivateKey
@@ -49,6 +51,7 @@ class Scene:
     client: AsyncClient
     key: Key
     rpc: Rpc
+    attacker: ProcessPoolExecutor = field(default_factory=new_attacker)
 
     async def fund(self, address: str, ether: float = 1.0) -> None:
         """Give an address some of the local user's ether."""
@@ -80,6 +83,7 @@ async def close_scene(scene: Scene) -> None:
     """Close what `open_scene` opened; the network goes on."""
     await scene.client.close()
     await scene.rpc.close()
+    scene.attacker.shutdown()
 
 
 # -- what outsiders say -----------------------------------------------------------------------------------------------
