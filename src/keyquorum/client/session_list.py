@@ -1,12 +1,14 @@
 """The sessions of a person, as the nodes remember them.
 
 Each node remembers the logins it certified itself, so no node has the whole list: all are asked, and the answers are
-merged by the session's id. What a node says here decides nothing; it is a list to look at, and to revoke from. Whether
-a session is over already is asked of the chain: nobody may call one ended that still works.
+merged by the session's id; what few nodes name stands last. What a node says here decides nothing; it is a list to look
+at, and to revoke from. Whether a session is over already is asked of the chain: nobody may call one ended that still
+works.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,18 +83,23 @@ async def collect(
 ) -> dict[str, Any]:
     """Ask all nodes and return `{"sessions": [...]}`, the newest first; raise `KeyquorumError` when none answers."""
     answers = await ask_all(committee, transport, PATH, encode(asked), SessionsAnswer, seconds)
-    return {"sessions": merge(answers.require(1))}
+    return {"sessions": merge(answers.require(1), len(committee.nodes) - committee.threshold)}
 
 
-def merge(answers: Mapping[int, SessionsAnswer]) -> list[Listed]:
-    """Return every session once: the lowest party's words, the highest count, revoked when one node says so."""
+def merge(answers: Mapping[int, SessionsAnswer], liars: int) -> list[Listed]:
+    """Return every session once: the lowest party's words, the highest count, revoked when one node says so.
+
+    First those that more than `liars` nodes name, the newest first: t nodes have certified each session that there is,
+    so whatever so many nodes make up comes after them, and hides none.
+    """
     found: dict[str, Listed] = {}
+    named = Counter(name for answer in answers.values() for name in {one.id for one in answer.sessions[:MAX_LISTED]})
     for answer in answers.values():
         for one in answer.sessions[:MAX_LISTED]:
             known = found.setdefault(one.id, one)
             known.used = max(known.used, one.used)
             known.revoked = known.revoked or one.revoked
-    return sorted(found.values(), key=lambda one: (-one.issued_at, one.id))
+    return sorted(found.values(), key=lambda one: (named[one.id] <= liars, -one.issued_at, one.id))
 
 
 def marks_of(listed: Iterable[SessionInfo]) -> dict[bytes, None]:
