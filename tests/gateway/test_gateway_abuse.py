@@ -11,11 +11,14 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from eth_hash.auto import keccak
 
 from fake_network import FakeNetwork
 from keyquorum.auth.errors import AuthError
-from keyquorum.client.errors import Refused
+from keyquorum.chain.rpc import Reverted
+from keyquorum.client.errors import ChainError, Refused
 from keyquorum.client.minting import MintRequest
+from keyquorum.gateway import relay as relay_module
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.quotas import Quota
@@ -212,3 +215,38 @@ async def test_a_strangers_page_gets_no_key_for_an_owner(server: Server, http: a
         assert (response.status, (await response.json())["error"]["code"]) == (403, "no_relay")
     async with http.post(server.url + "/v1/keys", json=body, headers={"Origin": server.url}) as response:
         assert response.status == 200
+
+
+async def test_a_receiver_that_refuses_costs_the_gateway_nothing_whatever_its_words(
+    server: Server, http: aiohttp.ClientSession, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contract that says no in the pool's words would have the gateway try again and again, each time for its ether."""
+    monkeypatch.setattr(relay_module, "POOL_SECONDS", 0.5)
+    gateway, words = server.gateway, keccak(b"PoolEmpty()")[:4].hex()
+    runtime = f"63{words}60e01b5f5260045ffd"
+    code = bytes.fromhex(f"60{len(runtime) // 2:02x}600c60003960{len(runtime) // 2:02x}6000f3{runtime}")
+    sender = gateway._relay._sender
+    assert sender is not None
+    receiver = (await sender.send(None, code))["contractAddress"]
+    before = await gateway.chain.rpc.call("eth_getTransactionCount", sender.address, "latest")
+    body = {"owner": receiver, "request": "r" * 16}
+    async with http.post(server.url + "/v1/keys", json=body) as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "mint_refused")
+    assert await gateway.chain.rpc.call("eth_getTransactionCount", sender.address, "latest") == before
+
+
+async def test_a_receiver_that_refuses_only_when_it_is_paid_for_is_paid_for_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is tried out can look different from what is executed; then only the chain knows whether the pool was empty."""
+    gateway, sent = server.gateway, list[bytes]()
+    newest = await gateway.chain.rpc.block_number()
+
+    async def fail(to: str, data: bytes, *_: Any) -> Any:
+        sent.append(data)
+        raise Reverted(3, "execution reverted", "0x" + keccak(b"PoolEmpty()")[:4].hex(), {"blockNumber": hex(newest)})
+
+    monkeypatch.setattr(gateway._relay._sender, "send", fail)
+    with pytest.raises(ChainError) as refused:
+        await gateway._relay.mint(MintRequest("0x" + "11" * 20, "r" * 16), "somebody")
+    assert (refused.value.code, len(sent)) == ("mint_refused", 1)

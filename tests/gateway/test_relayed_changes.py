@@ -16,6 +16,7 @@ from fake_network import FakeNetwork
 from keyquorum.auth.commitment import Commitment, Receipt, check_receipts
 from keyquorum.auth.method import Committee, method
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.chain.rpc import Reverted
 from keyquorum.client import AsyncClient, BadAnswer, Key, Network, Refused, Session, Unavailable
 from keyquorum.client import session as sessions
 from keyquorum.client.discord import committee_of
@@ -23,6 +24,7 @@ from keyquorum.client.oidc import OidcLogin
 from keyquorum.gateway import permissions
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig, LoginSection
+from keyquorum.gateway.permissions import ChainWriter
 from login_kit import Person
 
 FRIEND = b"\x77" * 20
@@ -164,7 +166,7 @@ async def test_a_deadline_is_to_come_and_within_a_day(server: Server, http: aioh
 async def test_what_would_cost_too_much_gas_is_not_sent(
     person: AsyncClient, key: Key, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(permissions, "MAX_GAS", 60_000)
+    monkeypatch.setattr(permissions, "MAX_GAS", 200_000)
     with pytest.raises(Refused) as refused:
         await person.permissions.add(key, 1, FRIEND, [1])
     assert refused.value.code == "too_expensive"
@@ -201,6 +203,62 @@ async def test_a_stranger_may_try_only_so_often(config: GatewayConfig, http: aio
         body = {"key": "0x" + "11" * 32, "call": "0x00", "nonce": 0, "deadline": int(time.time()) + 60}
         found = [await post(http, server.url + "/v1/permissions", body | {"signature": "0x"}) for _ in range(11)]
     assert [status for status, _ in found] == [403] * 10 + [429]
+
+
+async def test_hardly_more_gas_is_tried_out_than_a_change_may_cost(
+    person: AsyncClient, server: Server, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner may be a contract that burns what it gets; without a bound that is a whole block's gas for each try."""
+    rpc, asked = server.gateway.chain.rpc, list[dict[str, Any]]()
+    call = rpc.call
+
+    async def listen(method: str, *arguments: Any) -> Any:
+        asked.extend(arguments[:1] if method == "eth_estimateGas" else ())
+        return await call(method, *arguments)
+
+    monkeypatch.setattr(rpc, "call", listen)
+    await person.permissions.add(key, 1, FRIEND, [1])
+    assert [int(one["gas"], 16) for one in asked] == [permissions.MAX_GAS * 3 // 2]
+
+
+async def test_an_address_has_so_much_gas_for_changes_and_tries_and_others_have_theirs(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ChainWriter(server.gateway.chain, server.gateway._writer._sender, 10 * permissions.REFUSED_GAS)
+    sent = list[int]()
+
+    async def gas(*_: Any) -> int:
+        return permissions.REFUSED_GAS
+
+    async def send(to: str, data: bytes, gas: int) -> dict[str, str]:
+        sent.append(gas)
+        return {"transactionHash": "0x"}
+
+    monkeypatch.setattr(writer, "_gas", gas)
+    monkeypatch.setattr(writer._sender, "send", send)
+
+    async def codes(client: str, times: int) -> list[str]:
+        found = []
+        for _ in range(times):
+            try:
+                found.append(await writer.send(client, "Sessions", "keyMark", 1))
+            except Refused as error:
+                found.append(error.code)
+        return found
+
+    assert await codes("a", 9) == ["0x"] * 8 + ["too_much_gas"]
+    assert await codes("b", 1) == ["0x"]
+    admitted = list[int]()
+    with pytest.raises(Refused):
+        await writer.send("a", "Sessions", "keyMark", 1, admit=lambda: admitted.append(1))
+    assert not admitted, "what counts against a key's owner is counted when the address could pay"
+
+    async def refuse(*_: Any) -> int:
+        raise Reverted(3, "execution reverted")
+
+    monkeypatch.setattr(writer, "_gas", refuse)
+    assert (await codes("c", 11))[-1] == "too_much_gas"
+    assert len(sent) == 9
 
 
 # -- revocations ------------------------------------------------------------------------------------------------------

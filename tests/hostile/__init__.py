@@ -5,7 +5,7 @@ them. An attack is a *trick* (it tries to get or void something, and says whethe
 while an honest user signs and logs in, and is timed beside a quiet network).
 """
 
-from hostile import loads, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages
+from hostile import loads, loads_of_members, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages
 
-ALL = (loads, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages)
+ALL = (loads, loads_of_members, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages)
 """The modules that register the attacks."""

@@ -23,7 +23,8 @@ from hostile.scene import ELSEWHERE, Scene, close_scene, open_scene
 from keyquorum.cli.local_network import LocalNetwork
 
 NODES = 4
-GATEWAY = {"owner_mints_per_client": 60, "commitments_per_client": 60, "logins_per_client": 200}
+GATEWAY = {"owner_mints_per_client": 60, "commitments_per_client": 60, "logins_per_client": 200,
+           "gas_per_client": 20_000_000}  # fmt: skip
 """A local network trusts every address of its machine, from which the strangers here come too: not so in these."""
 LOGIN = {"auth": {"discord": {"application_id": "1200000000000000000"}}}
 """Commitments are taken where a method with bearer tokens is configured."""

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from aiohttp import web
 from eth_account import Account
+from eth_hash.auto import keccak
 
+from hostile import words
 from hostile.attack import MINTER, NODE, Outcome, trick
 from hostile.scene import ETHER, Scene, folder_of, http_from, say, word
-from keyquorum.chain.contracts import interface
+from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Reverted, RpcError, Sender
 from keyquorum.client.errors import KeyquorumError
@@ -149,3 +151,20 @@ async def filled_directory(scene: Scene) -> Outcome:
         except KeyquorumError as error:
             return Outcome(True, f"she does not find it any more: {error}"[:100])
     return Outcome(after != before, f"{len(foreign)} foreign entries; she finds her own key")
+
+
+@trick(MINTER, "refuses a key in the words of an empty pool")
+async def refusing_receiver(scene: Scene) -> Outcome:
+    """A key is minted to a contract that says no, as if the pool were empty: who waits for the pool pays many times."""
+    router = Contract(scene.rpc, scene.target.contracts["PubkeyRouter"], interface("PubkeyRouter"))
+    assert await router.read("poolSize"), "the pool is not empty"
+    words_of_it = keccak(b"PoolEmpty()")[:4].hex()
+    relayer = Account.from_key((folder_of(scene.target) / "gateway" / "relayer.key").read_text().strip()).address
+    async with http_from("127.0.1.1") as http:
+        receiver = await words.deploy(http, scene.target, f"63{words_of_it}60e01b5f5260045ffd")
+        before = await scene.rpc.call("eth_getTransactionCount", relayer, "latest")
+        body = {"owner": receiver, "request": secrets.token_hex(16)}
+        said = word(*await say(http, scene.target.gateway + "/v1/keys", body))
+    after = await scene.rpc.call("eth_getTransactionCount", relayer, "latest")
+    paid = int(after, 16) - int(before, 16)
+    return Outcome(paid > 0, f"{said}, {paid} transactions paid by the gateway")

@@ -37,7 +37,7 @@ POLL_SECONDS: Final = 0.5
 # The gateway's limits on a chain of our own: ether costs nothing there, and everybody is 127.0.0.1.
 _UNBOUNDED: Final = 100_000
 LOCAL_LIMITS: Final[dict[str, Any]] = {
-    "owner_mints": True, "requests_per_second": 10_000,
+    "owner_mints": True, "requests_per_second": 10_000, "gas_per_client": 10**12,
 } | dict.fromkeys(
     (
         "owner_mints_per_client", "owner_mints_in_all", "mints_per_owner", "mints_per_client", "mints_per_method",

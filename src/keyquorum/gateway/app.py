@@ -39,6 +39,8 @@ from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell
 Service = Callable[[bytes], Awaitable[dict[str, Any]]]
 ServiceFor = Callable[[bytes, str], Awaitable[dict[str, Any]]]
 METRICS_COST = 25.0
+# Every node is asked for a list, and makes it.
+LIST_COST = 10.0
 
 
 def _showing(make: Callable[[], Any]) -> Handler:
@@ -84,7 +86,7 @@ def _posts(gateway: Gateway, failed_logins: int) -> list[Route]:
     return [
         Route("POST", "/v1/sign", _posting(gateway.sign), max_body=MAX_BODY),
         Route("POST", "/v1/sessions", login, max_body=LOGIN_BODY),
-        Route("POST", "/v1/sessions/list", _posting(gateway.list_sessions), max_body=SESSION_BODY),
+        Route("POST", "/v1/sessions/list", _posting(gateway.list_sessions), max_body=SESSION_BODY, cost=LIST_COST),
         Route("POST", "/v1/revocations", _posting_for(gateway.revoke), max_body=SESSION_BODY),
         Route("POST", "/v1/commitments", _posting_for(gateway.commit), max_body=COMMITMENT_BODY),
         Route("POST", "/v1/keys", mint, max_body=SESSION_BODY),

@@ -44,6 +44,7 @@ mints_per_method = {mints_per_method}  # an hour, for all logins of one type tog
 logins_per_client = {logins_per_client}    # an hour, whatever becomes of them, for each network address
 commitments_per_client = {commitments_per_client}  # Discord logins an hour, for each network address
 calls_per_key = {calls_per_key}        # changes of permissions and revocations an hour, for each key or identity
+gas_per_client = {gas_per_client}      # their gas an hour, for each network address; five times that of all together
 requests_per_second = {requests_per_second}  # of one network address; five times that of all together
 bytes_per_second = {bytes_per_second}     # of bodies, counted alike
 unverified = {unverified}              # requests at a time of callers who are not known yet
@@ -113,6 +114,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logins_per_client: Positive = 1200
     commitments_per_client: Positive = 60
     calls_per_key: Positive = 60
+    gas_per_client: Annotated[int, msgspec.Meta(ge=2_000_000)] = 20_000_000
     requests_per_second: Positive = 200
     bytes_per_second: Annotated[int, msgspec.Meta(ge=65_536)] = 1 << 20
     unverified: Annotated[int, msgspec.Meta(ge=4)] = 256

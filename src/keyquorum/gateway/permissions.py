@@ -21,15 +21,18 @@ from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from
 from keyquorum.client.errors import KeyquorumError, Refused
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.gateway.http import MAX_BODY
-from keyquorum.gateway.quotas import Quota, busy, no_relay, unaffordable
+from keyquorum.gateway.quotas import HOUR, Quota, busy, no_relay, unaffordable
 from keyquorum.gateway.signups import not_mined
+from keyquorum.serving.buckets import Meter
 
 MAX_CALL = 8192
 MAX_SIGNATURE = 4096
 MAX_GAS = 2_000_000
+# What it counts as to try a call out, and when the contract refuses it, which may have burnt all that it was given.
+TRIED_GAS, REFUSED_GAS = 100_000, 500_000
 MAX_AHEAD = 86_400
 QUEUE_LIMIT = 64
-REFUSED = 403
+REFUSED, TOO_MANY = 403, 429
 
 
 def _key(value: object) -> str:
@@ -50,17 +53,20 @@ _BODY = {
 class ChainWriter:
     """Sends what others signed: simulated first, bounded in gas and in number; `sender` None: sends nothing."""
 
-    def __init__(self, chain: ChainView, sender: Sender | None) -> None:
+    def __init__(self, chain: ChainView, sender: Sender | None, gas_per_client: int) -> None:
+        """`gas_per_client` is what the requests of one network address may cost in an hour, of all some times that."""
         self._chain = chain
         self._sender = sender
         self._waiting = 0
+        self._gas_left = Meter(gas_per_client, HOUR)
 
     async def send(
-        self, contract: str, function: str, *arguments: Any, admit: Callable[[], None] = lambda: None
+        self, client: str, contract: str, function: str, *arguments: Any, admit: Callable[[], None] = lambda: None
     ) -> str:
         """Return the transaction's hash when it is mined; raise `Refused` with the contract's reason, `ChainError`.
 
-        `admit` is called when the contract would accept it, before it costs anything; it may raise.
+        `client` is the network address that asks. `admit` is called when the contract would accept it and the address
+        has gas left, before it costs anything; it may raise.
         """
         sender = self._sender
         if sender is None:
@@ -71,7 +77,8 @@ class ChainWriter:
         try:
             target = self._chain.contract(contract)
             data = target.encode(function, *arguments)
-            gas = await self._gas(sender, target.address, data)
+            gas = await self._try_out(client, sender, target.address, data)
+            self._count_gas(client, gas)
             admit()
             receipt = await sender.send(target.address, data, gas=gas)
         except Reverted as error:
@@ -86,15 +93,32 @@ class ChainWriter:
             self._waiting -= 1
         return str(receipt["transactionHash"])
 
+    async def _try_out(self, client: str, sender: Sender, to: str, data: bytes) -> int:
+        """Try the call out, with hardly more gas than it may have; return its limit of gas.
+
+        What it runs may be a stranger's: an owner can be a contract, which burns what it gets when it is asked.
+        """
+        self._count_gas(client, TRIED_GAS)
+        try:
+            return await self._gas(sender, to, data)
+        except Reverted:
+            self._gas_left.take(client, REFUSED_GAS)
+            raise
+
     async def _gas(self, sender: Sender, to: str, data: bytes) -> int:
-        """Try the call out; return its limit of gas."""
-        call = {"from": sender.address, "to": to, "data": "0x" + data.hex()}
+        call = {"from": sender.address, "to": to, "data": "0x" + data.hex(), "gas": hex(MAX_GAS * 3 // 2)}
         gas = from_quantity(await self._chain.rpc.call("eth_estimateGas", call)) * 5 // 4
         if gas > MAX_GAS:
             raise Refused(
                 "this would cost too much gas", code="too_expensive", hint="send it from an account of your own"
             )
         return gas
+
+    def _count_gas(self, client: str, gas: int) -> None:
+        """Count gas for whoever asks: one change of many permissions costs as much as ten of one."""
+        if self._gas_left.take(client, gas):
+            hint = "wait an hour, or send it from an account of your own"
+            raise Refused("too much gas for this network address", code="too_much_gas", hint=hint, status=TOO_MANY)
 
 
 class PermissionCalls:
@@ -118,7 +142,7 @@ class PermissionCalls:
         self._per_client.take(client)
         arguments = (int(found["key"], 16), found["call"], found["nonce"], found["deadline"], found["signature"])
         admit = partial(self._per_key.take, found["key"])
-        return {"transaction": await self._writer.send("PKPPermissions", "execute", *arguments, admit=admit)}
+        return {"transaction": await self._writer.send(client, "PKPPermissions", "execute", *arguments, admit=admit)}
 
 
 def refused_by_contract(error: Reverted) -> KeyquorumError:

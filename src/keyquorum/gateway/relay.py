@@ -18,7 +18,7 @@ from collections import Counter
 from keyquorum.chain.contracts import decode_error
 from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits, TooDear
 from keyquorum.chain.mints import mint_once_gas
-from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender
+from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import ChainError
 from keyquorum.client.minting import MintRequest
 from keyquorum.client.network import ChainView, chain_error
@@ -99,7 +99,6 @@ class Relay:
 
     async def _send(self, sender: Sender, asked: MintRequest) -> str:
         """Send the mint; wait a while for the nodes to make keys when there are too few."""
-        helper = self._chain.contract("PKPHelper")
         data = asked.call(self._chain)
         give_up = time.monotonic() + POOL_SECONDS
         try:
@@ -107,10 +106,10 @@ class Relay:
                 await self._wait_for_room(give_up)
                 self._under_way += 1
                 try:
-                    return await self._try(sender, helper.address, data)
+                    return await self._try(sender, data)
                 except Reverted as error:
                     name = decode_error(error.revert_data).name
-                    if name != "PoolEmpty":
+                    if name != "PoolEmpty" or await self._had_keys(error):
                         raise ChainError(f"the chain refuses the mint: {name}", code="mint_refused") from None
                 finally:
                     self._under_way -= 1
@@ -124,9 +123,18 @@ class Relay:
         except (RpcError, RpcUnreachable) as error:
             raise chain_error("a mint", error) from None
 
-    async def _try(self, sender: Sender, to: str, data: bytes) -> str:
+    async def _try(self, sender: Sender, data: bytes) -> str:
+        """Mint, if the chain would: the receiver may be a contract that refuses, and what is refused is paid for."""
+        to, gas = self._chain.contract("PKPHelper").address, mint_once_gas((), ())
         cost = self._limits.mint_cost(int(await self._chain.ask(self._chain.contract("PKPNFT"), "mintCost")))
-        return str((await sender.send(to, data, cost, mint_once_gas((), ())))["transactionHash"])
+        call = {"from": sender.address, "to": to, "data": "0x" + data.hex(), "value": hex(cost), "gas": hex(gas)}
+        await self._chain.rpc.call("eth_call", call, "latest")
+        return str((await sender.send(to, data, cost, gas))["transactionHash"])
+
+    async def _had_keys(self, error: Reverted) -> bool:
+        """Return whether the pool had keys when a mint failed: a receiver says no in any words, also in the pool's."""
+        block = from_quantity(error.receipt["blockNumber"]) if error.receipt is not None else "latest"
+        return int(await self._chain.ask(self._chain.contract("PubkeyRouter"), "poolSize", block=block)) > 0
 
     async def _wait_for_room(self, give_up: float) -> None:
         """Wait until the pool has a key beyond the reserve and beyond those that are being minted."""

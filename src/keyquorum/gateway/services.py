@@ -84,7 +84,7 @@ class Gateway(Connection):
         self._signups = SignUps(chain, sender, mints, config.limits)
         self._closing += [self._relay.close, self._signups.close]
         self._passkeys = PasskeyIndex(chain, config.login.rp_id, config.first_block)
-        self._writer = ChainWriter(chain, sender)
+        self._writer = ChainWriter(chain, sender, config.gas_per_client)
         self._permissions = PermissionCalls(
             self._writer,
             Quota("too_many_calls", "requests", CALLS_PER_CLIENT * calls),
@@ -173,7 +173,7 @@ class Gateway(Connection):
         )
         signed = await self._fanout.run(job, self._timeout)
         arguments = (signed.what, signed.before, signed.signature)
-        return signed.to_json() | {"transaction": await self._writer.send("Sessions", "revoke", *arguments)}
+        return signed.to_json() | {"transaction": await self._writer.send(client, "Sessions", "revoke", *arguments)}
 
     async def commit(self, body: bytes, client: str) -> dict[str, Any]:
         """Answer `POST /v1/commitments` for `client`, the network address that asks: every node's receipt.
