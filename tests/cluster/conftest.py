@@ -13,6 +13,7 @@ import pytest_asyncio
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster, make_cluster
+from keyquorum.serving import shell
 from keyquorum.serving.buckets import Buckets
 
 STOCKED = 32
@@ -27,8 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    async with make_cluster(tmp_path_factory.mktemp("cluster")) as made:
-        yield made
+    # Whole files of refusals come from one address.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shell, "REFUSALS", 1_000_000)
+        async with make_cluster(tmp_path_factory.mktemp("cluster")) as made:
+            yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

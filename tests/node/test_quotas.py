@@ -18,6 +18,7 @@ from keyquorum.node.quotas import (
     ALLOWANCE,
     CALLS_PER_LOGIN,
     CLAIMS,
+    LISTINGS,
     LOGIN_SECONDS,
     NODE,
     Quotas,
@@ -353,3 +354,16 @@ def test_what_is_remembered_is_bounded_and_holds_no_name() -> None:
     tables = [clocked.quotas._failures, clocked.quotas._failed_claims, *clocked.quotas._runs.values()]
     assert all(len(table._levels) <= 20_000 for table in tables)
     assert not any("canary" in name for table in tables for name in table._levels)
+
+
+def test_lists_are_counted_for_whoever_asks_and_looking_counts_nothing() -> None:
+    quotas = Clocked().quotas
+    quotas._listings._clock = lambda: 0.0
+    for _ in range(LISTINGS):
+        for _ in range(3):
+            quotas.check_listing(ADA)
+        quotas.count_listing(ADA)
+    with pytest.raises(ApiError) as refused:
+        quotas.check_listing(ADA)
+    assert (refused.value.code, refused.value.retry_after) == ("quota_exceeded", 2)
+    quotas.count_listing(BOB)

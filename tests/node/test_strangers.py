@@ -12,6 +12,7 @@ from keyquorum.chain.guarded_call import INNER_GAS
 from keyquorum.node.chain_view import ChainUnavailable, Head
 from keyquorum.node.problem import explain
 from keyquorum.node.strangers import Crowded, Strangers, Turns
+from keyquorum.serving.places import Places
 
 WALLET = b"\x01" * 20
 
@@ -202,3 +203,22 @@ def test_a_crowd_is_told_to_wait() -> None:
 
 def test_the_bound_is_the_documented_one() -> None:
     assert INNER_GAS == 1_000_000
+
+
+async def test_who_waits_for_a_contract_holds_no_place_that_others_need() -> None:
+    view, places = View(), Places(4)
+    view.hold.clear()
+    ask = asks(view)
+
+    async def request(number: int) -> bytes:
+        async with places.place(f"{number}"):
+            return await ask(f"{number % 8}", Counted(), b"%d" % number)
+
+    waiting = [asyncio.create_task(request(number)) for number in range(24)]
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not places.taken
+    assert not any(task.done() for task in waiting)
+    view.hold.set()
+    assert await asyncio.gather(*waiting) == [b"yes"] * 24
+    assert not places.taken

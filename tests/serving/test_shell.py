@@ -20,6 +20,7 @@ import uvloop
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from keyquorum.auth.errors import AuthError
 from keyquorum.codes import app as codes
 from keyquorum.codes.config import CodesConfig, EmailSection
 from keyquorum.codes.config import LimitsSection as CodesLimits
@@ -34,7 +35,7 @@ from keyquorum.serving.addresses import asks_for_a_page
 from keyquorum.serving.connections import BODY
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.places import IN_LINE, Places
-from keyquorum.serving.shell import LOOK_UPS, PROBES_PER_SECOND, Limits
+from keyquorum.serving.shell import LOOK_UPS, PROBES_PER_SECOND, REFUSALS, Limits
 
 NETWORK = "eip155:31337:0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
 SOURCES = Path(shell.__file__).parents[1]
@@ -146,7 +147,8 @@ async def listening(server: Server, per_second: int = 10_000, **options: Any) ->
 @pytest.fixture
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing comes back into any bucket."""
-    monkeypatch.setattr(buckets.Meter.__init__, "__defaults__", (lambda: 0.0,))
+    for kind in (buckets.Meter, buckets.Buckets):
+        monkeypatch.setattr(kind.__init__, "__defaults__", (lambda: 0.0,))
 
 
 async def chunked(data: bytes) -> AsyncIterator[bytes]:
@@ -271,6 +273,31 @@ async def test_what_anybody_may_look_up_on_the_chain_is_counted_apart(server: Se
             assert (await site.ask("GET", path))[0] == 200
         for path in paths:
             assert (await site.ask("GET", path.replace("{id}", "0x" + "00" * 32)))[0] == 429
+        assert await site.post() == (200, "")
+
+
+@pytest.mark.usefixtures("stopped_clock")
+@pytest.mark.parametrize("status", [401, 403, 404, 409])
+async def test_what_is_refused_after_a_look_up_is_counted(server: Server, status: int) -> None:
+    async with listening(server) as site:
+        site.service.fault = AuthError("no", "no", "no", status)
+        for _ in range(REFUSALS):
+            assert await site.post() == (status, "no")
+        began = site.service.began
+        site.service.fault = None
+        assert await site.post() == (429, "too_many_refusals")
+        assert site.service.began == began == REFUSALS
+        assert (await site.ask("GET", "/livez"))[0] == 200
+        assert await site.post(headers={"Origin": "https://example.org"}) == (200, ""), "its visitor, and not the page"
+
+
+@pytest.mark.usefixtures("stopped_clock")
+async def test_what_is_refused_at_a_glance_is_not_counted_as_a_look_up(server: Server) -> None:
+    async with listening(server) as site:
+        site.service.fault = AuthError("no", "no", "no", 400)
+        for _ in range(REFUSALS + 1):
+            assert await site.post() == (400, "no")
+        site.service.fault = None
         assert await site.post() == (200, "")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
@@ -23,6 +24,7 @@ from keyquorum.auth.network import is_key_id
 from keyquorum.auth.request import MAX_LIFETIME
 
 FOREVER = 2**64 - 1
+MARKS_CACHED = 4096
 _IDENTITY = {"type": integer(1, 2**53), "id": text(2 + 2 * MAX_ID_BYTES, 4)}
 
 
@@ -93,11 +95,13 @@ def check_authority(
     )
 
 
+@lru_cache(MARKS_CACHED)
 def session_mark(name: str) -> bytes:
     """Return the mark of one certificate or delegation, by its id (64 hex digits)."""
     return keccak(encode(["string", "bytes32"], ["session", bytes.fromhex(name)]))
 
 
+@lru_cache(MARKS_CACHED)
 def identity_mark(type_number: int, identity: bytes) -> bytes:
     """Return the mark of an identity as the permission contract names it."""
     return keccak(encode(["string", "uint256", "bytes"], ["identity", type_number, identity]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RUNS_USED_UP = "runs_used_up"
 # Refusals that concern who asks, not the node: another node says the same.
-LIMITED_CODES = {"quota_exceeded", "too_many_failures"}
+LIMITED_CODES = {"quota_exceeded", "too_many_failures", "too_many_refusals"}
 # Of one that alone has not answered, beside one of several.
 ALONE = 3.0
 CLEARLY = 2.0

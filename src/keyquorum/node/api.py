@@ -30,6 +30,8 @@ LOGIN_BODY = 128 * 1024
 SIGN_BODY = MAX_BYTES + SESSION_BODY
 COMMITMENT_BODY = 16 * 1024
 METRICS_COST = 25.0
+# A list of a hundred sessions takes a node as long as some signatures.
+LIST_COST = 10.0
 
 
 class Service(Protocol):
@@ -109,7 +111,7 @@ def _routes(service: Service) -> list[Route]:
     return [
         Route("POST", "/v1/sign", _posting(service.sign), max_body=SIGN_BODY),
         Route("POST", "/v1/sessions", _posting(service.open_session), max_body=LOGIN_BODY),
-        Route("POST", "/v1/sessions/list", _posting(service.list_sessions), max_body=SESSION_BODY),
+        Route("POST", "/v1/sessions/list", _posting(service.list_sessions), max_body=SESSION_BODY, cost=LIST_COST),
         Route("POST", "/v1/revocations", _posting(service.revoke), max_body=SESSION_BODY),
         Route("POST", "/v1/commitments", _posting(service.commit), max_body=COMMITMENT_BODY),
         Route("GET", "/v1/network", network),

@@ -36,6 +36,7 @@ client_address: ContextVar[str] = ContextVar("client_address", default="")
 
 ALLOWANCE, ALLOWANCE_PER_SECOND = 5.0, 1.0
 LOGIN_SECONDS = 600.0
+LISTINGS, LISTING_SECONDS = 30, 60.0
 CLAIMS = 10
 # A contract wallet is asked at two blocks.
 CALLS_PER_LOGIN = 2
@@ -79,6 +80,7 @@ class Quotas:
         }
         self._allowances = Buckets(ALLOWANCE, ALLOWANCE / ALLOWANCE_PER_SECOND)
         self._logins = {"address": buckets(settings.logins), NODE: buckets(settings.logins_in_all)}
+        self._listings = Buckets(LISTINGS, LISTING_SECONDS)
         claims = settings.failed_logins
         self._failed_claims = Buckets(claims, LOGIN_SECONDS)
         self._failures = Buckets(claims * CLAIMS, LOGIN_SECONDS)
@@ -145,12 +147,27 @@ class Quotas:
         if key:
             yield "key", key
         for number, identity in identities:
-            yield "identity", f"{number}/{identity.hex()}"
+            yield "identity", _named(number, identity)
         if self._counted_address():
             yield "address", client_address.get()
 
     def _counted_address(self) -> bool:
         return bool(client_address.get()) and client_address.get() not in self._gateways
+
+    # -- lists --------------------------------------------
+
+    def check_listing(self, identity: tuple[int, bytes]) -> None:
+        """Refuse a list of sessions that `count_listing` would refuse; counts nothing, so anybody's may be looked at.
+
+        Raises `ApiError` 429 "quota_exceeded" with the time to wait.
+        """
+        if wait := self._listings.wait(_named(*identity)):
+            self._refuse("quota_exceeded", f"{_SHARES['identity']} has used up its quota of lists at this node", wait)
+
+    def count_listing(self, identity: tuple[int, bytes]) -> None:
+        """Count a list of sessions that `identity` has asked for; raises like `check_listing`, and counts nothing."""
+        self.check_listing(identity)
+        self._listings.take(_named(*identity))
 
     # -- logins --------------------------------------------
 
@@ -218,6 +235,10 @@ _SHARES = {
     "identity": "this identity",
     "address": "this network address",
 }
+
+
+def _named(number: int, identity: bytes) -> str:
+    return f"{number}/{identity.hex()}"
 
 
 def _pair(address: str, claim: str) -> str:

@@ -181,11 +181,14 @@ class Sessions:
         """Answer `POST /v1/sessions/list`: the sessions that share an identity with the one that asks."""
         now = int(time.time())
         found = fields(loads(body, max_body), CALLER, MAY_HAVE)
+        # A list is much work and no run: whoever has asked for many is told no before anything is verified for him.
+        self._quotas.check_listing(_first_of(await self._access.certificate(found["certificate"], now)))
         certificate, request = await self._access.read(found, SESSIONS, now)
         if request.intent:
             raise malformed("bad_sessions", "the intent of a request for one's sessions is empty")
         if certificate.delegated:
             raise AuthError("not_yours", "a delegate does not see its principal's sessions", "ask him", NOT_PERMITTED)
+        self._quotas.count_listing(_first_of(certificate))
         mine = {(one.type, one.id) for one in certificate.methods}
         known = await self._store.sessions_of(mine, now)
         revoked = await self._revoked(known)
@@ -282,3 +285,8 @@ def _known(statement: Statement, proven: Proven, old: Certificate | None) -> Kno
         issued_at=proven.issued_at if old is None else old.issued_at,
         expires=statement.expires,
     )
+
+
+def _first_of(certificate: Certificate) -> tuple[int, bytes]:
+    first = certificate.methods[0]
+    return first.type, first.id

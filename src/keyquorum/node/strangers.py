@@ -4,7 +4,8 @@ A contract wallet says itself whether it signed, so whoever deploys a contract, 
 chain's endpoint computes before anybody has proven anything. Therefore: at most `INNER_GAS` (`chain/guarded_call.py`)
 and `CALL_SECONDS` for each; at most `PLACES` at a time, one for each network address, in turn; no more than a few
 waiting. An answer is remembered as long as its block is the newest: whoever asks the same again costs nothing. And
-`admit` is called before each call that is really made, so that who asks is counted before he costs anything.
+`admit` is called before each call that is really made, so that who asks is counted before he costs anything. Who waits
+here waits nowhere else: a request gives its place (`serving/places.py`) back, or slow contracts would take them all.
 
 The node's own reads of the chain never wait here.
 """
@@ -20,6 +21,7 @@ from eth_hash.auto import keccak
 
 from keyquorum.chain import guarded_call
 from keyquorum.node.chain_view import ChainUnavailable, ChainView
+from keyquorum.serving.places import waits_elsewhere
 
 T = TypeVar("T")
 
@@ -134,6 +136,7 @@ class Strangers:
             answer.add_done_callback(lambda done: self._forget_failure(key, done))
             while len(self._answers) > REMEMBERED:
                 self._answers.popitem(last=False)
+        waits_elsewhere()
         return await asyncio.shield(answer)
 
     async def _in_turn(self, tenant: str, code: bytes, block: int) -> bytes:

@@ -43,6 +43,14 @@ def verified() -> None:
         place.give_back()
 
 
+def waits_elsewhere() -> None:
+    """Note that the request that is being answered waits in a bounded line of its own, and no longer in a place.
+
+    What is slow because a stranger wants it so would else keep places from everybody who is quick.
+    """
+    verified()
+
+
 class Places:
     """`most` places, half of them at most for one address, a quarter of them for trusted callers only.
 

@@ -1,8 +1,9 @@
 """The one HTTP shell of node, gateway and code service: routes are data, and what stands around each is the same.
 
 Every request is counted before it costs anything, by its network address and in all: first the request, then the bytes
-of its body, then the place that it takes while nobody knows who asks. A body is bounded by its route, never unpacked,
-and has `BODY_SECONDS` to arrive. Whatever goes wrong is answered in one shape (`problem.py`).
+of its body, then the place that it takes while nobody knows who asks. What is refused after something was looked up
+for it counts once more: nobody's quota pays for it, so an address gets few of them. A body is bounded by its route,
+never unpacked, and has `BODY_SECONDS` to arrive. Whatever goes wrong is answered in one shape (`problem.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aiohttp import ClientPayloadError, StreamReader, web
 from aiohttp.http import HttpProcessingError
 
 from keyquorum.serving.addresses import OF_PAGES, Networks, address_of, asks_for_a_page, fold
-from keyquorum.serving.buckets import Meter
+from keyquorum.serving.buckets import Buckets, Meter
 from keyquorum.serving.places import Places
 from keyquorum.serving.problem import (
     BAD_REQUEST,
@@ -43,6 +44,9 @@ BURST_SECONDS = 4.0
 PROBES_PER_SECOND = 50
 # What anybody may look up on the chain through a server: so often at once, which comes back over so many seconds.
 LOOK_UPS, LOOK_UP_SECONDS = 60, 10.0
+# And how often what was looked up for his request may end in a no.
+REFUSALS, REFUSAL_SECONDS = 60, 10.0
+LOOKED_UP = frozenset({401, 403, 404, 409})
 _GRACE = 0.001
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -143,6 +147,7 @@ class Shell:
         self._requests = Meter(limits.requests_per_second, 1.0)
         self._probes = Meter(PROBES_PER_SECOND, 1.0)
         self._look_ups = Meter(LOOK_UPS, LOOK_UP_SECONDS)
+        self._refusals = Buckets(REFUSALS, REFUSAL_SECONDS)
         largest = max((route.max_body for route in routes), default=0)
         burst = max(limits.bytes_per_second * BURST_SECONDS, largest)
         self._bytes = Meter(burst, burst / limits.bytes_per_second)
@@ -183,6 +188,8 @@ class Shell:
             except Exception as error:
                 refusal = explained(error, self._explain, path, self._what, self._see)
                 response, status, code = response_of(refusal), refusal.status, refusal.code
+                if not trusted and request.method == "POST" and status in LOOKED_UP:
+                    self._refusals.take(client)
                 if not request.content.is_eof():
                     response.force_close()
             finally:
@@ -216,6 +223,8 @@ class Shell:
             wait = self._look_ups.take(client)
         if wait:
             raise too_many("too_many_requests", "too many requests from this network address", wait)
+        if method == "POST" and (wait := self._refusals.wait(client)):
+            raise too_many("too_many_refusals", "too many requests from this network address were refused", wait)
 
     # -- its body --------------------------------------------
 
