@@ -14,7 +14,7 @@ from keyquorum.algebra.strict_json import BadJson
 from keyquorum.auth import passkey
 from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
-from keyquorum.chain.rpc import from_quantity
+from keyquorum.chain.rpc import Reverted, from_quantity
 from keyquorum.client.errors import Refused
 from keyquorum.client.minting import MintRequest
 from keyquorum.gateway import http, login_keys, passkeys, permissions, quotas, relay, services, signups
@@ -31,6 +31,7 @@ from keyquorum.serving.problem import Refusal
 
 KEY = "0x" + "ab" * 32
 NOW = 1_800_000_000
+GAS = 100 * permissions.MAX_GAS
 
 
 class Payer:
@@ -88,7 +89,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> PermissionCalls:
     payer.go_on.set()
     monkeypatch.setattr(permissions, "time", SimpleNamespace(time=lambda: float(NOW)))
     chain: Any = Chain()
-    return PermissionCalls(ChainWriter(chain, payer), Quota("c", "w", 1), Quota("k", "w", 1))
+    return PermissionCalls(ChainWriter(chain, payer, GAS), Quota("c", "w", 1), Quota("k", "w", 1))
 
 
 @pytest.mark.parametrize("deadline", [NOW + 1, NOW + permissions.MAX_AHEAD])
@@ -116,24 +117,45 @@ async def test_what_costs_too_much_gas_is_not_paid(monkeypatch: pytest.MonkeyPat
     payer.go_on.set()
     chain: Any = Chain(permissions.MAX_GAS * 4 // 5)
     assert from_quantity(hex(chain.gas)) * 5 // 4 == permissions.MAX_GAS
-    writer = ChainWriter(chain, payer)
-    assert await writer.send("PKPPermissions", "execute")
+    writer = ChainWriter(chain, payer, GAS)
+    assert await writer.send("here", "PKPPermissions", "execute")
     chain.gas += 1
-    assert (await refused(writer.send("PKPPermissions", "execute"))).code == "too_expensive"
+    assert (await refused(writer.send("here", "PKPPermissions", "execute"))).code == "too_expensive"
     assert len(payer.sent) == 1
 
 
 async def test_so_many_transactions_wait_and_the_next_is_refused_before_it_is_tried_out() -> None:
     payer: Any = Payer()
     chain: Any = Chain()
-    writer = ChainWriter(chain, payer)
-    waiting = [asyncio.create_task(writer.send("Sessions", "revoke", k)) for k in range(permissions.QUEUE_LIMIT)]
+    writer = ChainWriter(chain, payer, GAS)
+    waiting = [
+        asyncio.create_task(writer.send("here", "Sessions", "revoke", k)) for k in range(permissions.QUEUE_LIMIT)
+    ]
     await settle()
-    assert (await refused(writer.send("Sessions", "revoke", -1))).code == "busy"
+    assert (await refused(writer.send("here", "Sessions", "revoke", -1))).code == "busy"
     payer.go_on.set()
     await asyncio.gather(*waiting)
     assert len(payer.sent) == permissions.QUEUE_LIMIT
-    assert await writer.send("Sessions", "revoke", -1)
+    assert await writer.send("here", "Sessions", "revoke", -1)
+
+
+async def test_a_try_costs_its_gas_before_it_is_made_and_a_refusal_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    payer: Any = Payer()
+    chain: Any = Chain()
+    tried = list[int]()
+
+    async def no(*_: Any) -> str:
+        tried.append(1)
+        raise Reverted(3, "execution reverted")
+
+    monkeypatch.setattr(buckets.Buckets.__init__, "__defaults__", (lambda: 0.0,))
+    monkeypatch.setattr(buckets.Meter.__init__, "__defaults__", (lambda: 0.0,))
+    monkeypatch.setattr(chain.rpc, "call", no)
+    writer = ChainWriter(chain, payer, 3 * (permissions.TRIED_GAS + permissions.REFUSED_GAS))
+    for _ in range(3):
+        assert (await refused(writer.send("here", "Sessions", "revoke", 1))).code == "contract_refused"
+    assert (await refused(writer.send("here", "Sessions", "revoke", 1))).code == "too_much_gas"
+    assert (len(tried), payer.sent) == (3, [])
 
 
 # ---- keys -----------------------------------------------------------------------------------------------------------

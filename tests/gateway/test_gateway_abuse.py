@@ -220,7 +220,7 @@ async def test_a_strangers_page_gets_no_key_for_an_owner(server: Server, http: a
 async def test_a_receiver_that_refuses_costs_the_gateway_nothing_whatever_its_words(
     server: Server, http: aiohttp.ClientSession, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A contract that says no in the pool's words would have the gateway try again and again, each time for its ether."""
+    """A contract that says no in the pool's words would have the gateway try again and again, and pay each time."""
     monkeypatch.setattr(relay_module, "POOL_SECONDS", 0.5)
     gateway, words = server.gateway, keccak(b"PoolEmpty()")[:4].hex()
     runtime = f"63{words}60e01b5f5260045ffd"
@@ -229,7 +229,7 @@ async def test_a_receiver_that_refuses_costs_the_gateway_nothing_whatever_its_wo
     assert sender is not None
     receiver = (await sender.send(None, code))["contractAddress"]
     before = await gateway.chain.rpc.call("eth_getTransactionCount", sender.address, "latest")
-    body = {"owner": receiver, "request": "r" * 16}
+    body = {"owner": receiver, "request": "words-of-the-pool"}
     async with http.post(server.url + "/v1/keys", json=body) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (503, "mint_refused")
     assert await gateway.chain.rpc.call("eth_getTransactionCount", sender.address, "latest") == before
@@ -238,7 +238,7 @@ async def test_a_receiver_that_refuses_costs_the_gateway_nothing_whatever_its_wo
 async def test_a_receiver_that_refuses_only_when_it_is_paid_for_is_paid_for_once(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is tried out can look different from what is executed; then only the chain knows whether the pool was empty."""
+    """What is executed may differ from what was tried out; then only the chain knows whether the pool was empty."""
     gateway, sent = server.gateway, list[bytes]()
     newest = await gateway.chain.rpc.block_number()
 
@@ -248,5 +248,5 @@ async def test_a_receiver_that_refuses_only_when_it_is_paid_for_is_paid_for_once
 
     monkeypatch.setattr(gateway._relay._sender, "send", fail)
     with pytest.raises(ChainError) as refused:
-        await gateway._relay.mint(MintRequest("0x" + "11" * 20, "r" * 16), "somebody")
+        await gateway._relay.mint(MintRequest("0x" + "11" * 20, "paid-for-in-vain"), "somebody")
     assert (refused.value.code, len(sent)) == ("mint_refused", 1)

@@ -83,3 +83,8 @@ async def test_a_certificate_that_is_remembered_ends_when_it_ends(monkeypatch: p
         with pytest.raises(AuthError):
             await access.certificate("token", now)
     assert checked == [held.issued_at]
+
+
+def test_the_marks_of_a_long_list_are_hashed_once() -> None:
+    for mark in (revocation.session_mark, revocation.identity_mark):
+        assert mark.cache_info().maxsize == revocation.MARKS_CACHED

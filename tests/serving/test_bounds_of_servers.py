@@ -195,6 +195,16 @@ def test_the_metrics_are_asked_for_so_often(cost: float, monkeypatch: pytest.Mon
     made._count("203.0.113.2", metrics, "GET")
 
 
+@pytest.mark.parametrize("cost", [node.LIST_COST, gateway.LIST_COST])
+def test_a_list_of_sessions_counts_as_so_many_requests(cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets.Meter.__init__, "__defaults__", (lambda: 0.0,))
+    made = shell_of(lists := Route("POST", "/v1/sessions/list", nothing, max_body=1, cost=cost))
+    for _ in range(int(10_000 / cost)):
+        made._count("203.0.113.1", lists, "POST")
+    with pytest.raises(Refusal, match="too many requests"):
+        made._count("203.0.113.1", lists, "POST")
+
+
 def test_so_many_lines_of_a_log_wait_that_nobody_reads() -> None:
     reader, writer = os.pipe()
     stream = LogLines(writer)

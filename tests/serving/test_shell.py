@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import socket
 import time
@@ -35,7 +36,7 @@ from keyquorum.serving.addresses import asks_for_a_page
 from keyquorum.serving.connections import BODY
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.places import IN_LINE, Places
-from keyquorum.serving.shell import LOOK_UPS, PROBES_PER_SECOND, REFUSALS, Limits
+from keyquorum.serving.shell import LOOK_UPS, PROBES_PER_SECOND, REFUSAL_SECONDS, REFUSALS, Limits
 
 NETWORK = "eip155:31337:0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512"
 SOURCES = Path(shell.__file__).parents[1]
@@ -286,6 +287,7 @@ async def test_what_is_refused_after_a_look_up_is_counted(server: Server, status
         began = site.service.began
         site.service.fault = None
         assert await site.post() == (429, "too_many_refusals")
+        assert site.headers["Retry-After"] == f"{math.ceil(REFUSAL_SECONDS / REFUSALS)}"
         assert site.service.began == began == REFUSALS
         assert (await site.ask("GET", "/livez"))[0] == 200
         assert await site.post(headers={"Origin": "https://example.org"}) == (200, ""), "its visitor, and not the page"

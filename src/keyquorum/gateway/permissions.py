@@ -21,7 +21,7 @@ from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from
 from keyquorum.client.errors import KeyquorumError, Refused
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.gateway.http import MAX_BODY
-from keyquorum.gateway.quotas import HOUR, Quota, busy, no_relay, unaffordable
+from keyquorum.gateway.quotas import HOUR, TOO_MANY, Quota, busy, no_relay, unaffordable
 from keyquorum.gateway.signups import not_mined
 from keyquorum.serving.buckets import Meter
 
@@ -32,7 +32,7 @@ MAX_GAS = 2_000_000
 TRIED_GAS, REFUSED_GAS = 100_000, 500_000
 MAX_AHEAD = 86_400
 QUEUE_LIMIT = 64
-REFUSED, TOO_MANY = 403, 429
+REFUSED = 403
 
 
 def _key(value: object) -> str:
