@@ -158,6 +158,27 @@ async def test_a_try_costs_its_gas_before_it_is_made_and_a_refusal_more(monkeypa
     assert (len(tried), payer.sent) == (3, [])
 
 
+async def test_one_call_is_tried_out_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    payer: Any = Payer()
+    payer.go_on.set()
+    chain: Any = Chain()
+    trying, go_on = list[int](), asyncio.Event()
+
+    async def slowly(*_: Any) -> str:
+        trying.append(1)
+        await go_on.wait()
+        return hex(chain.gas)
+
+    monkeypatch.setattr(chain.rpc, "call", slowly)
+    writer = ChainWriter(chain, payer, GAS)
+    sending = [asyncio.create_task(writer.send("here", "Sessions", "revoke", k)) for k in range(3)]
+    await settle()
+    assert len(trying) == 1
+    go_on.set()
+    await asyncio.gather(*sending)
+    assert len(trying) == 3
+
+
 # ---- keys -----------------------------------------------------------------------------------------------------------
 
 

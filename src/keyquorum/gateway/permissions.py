@@ -8,6 +8,7 @@ too much gas neither; how much one key and one stranger may cost is bounded.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -59,6 +60,7 @@ class ChainWriter:
         self._sender = sender
         self._waiting = 0
         self._gas_left = Meter(gas_per_client, HOUR)
+        self._trying = asyncio.Lock()
 
     async def send(
         self, client: str, contract: str, function: str, *arguments: Any, admit: Callable[[], None] = lambda: None
@@ -100,7 +102,9 @@ class ChainWriter:
         """
         self._count_gas(client, TRIED_GAS)
         try:
-            return await self._gas(sender, to, data)
+            # One after the other: whatever else the endpoint is asked comes between two of them.
+            async with self._trying:
+                return await self._gas(sender, to, data)
         except Reverted:
             self._gas_left.take(client, REFUSED_GAS)
             raise
