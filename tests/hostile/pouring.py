@@ -22,10 +22,10 @@ def new_attacker() -> ProcessPoolExecutor:
 
 def pour(name: str, target: Target, sources: list[str], seconds: float) -> Counter[str]:
     """Pour the load called `name` from these addresses, and count what it was answered; runs in the attacker."""
-    from hostile import loads
+    from hostile import loads, loads_of_members
     from hostile.attack import ATTACKS
 
-    assert loads, "registers them"
+    assert loads and loads_of_members, "registers them"
     attack = ATTACKS[name].pour
     assert attack is not None
     return asyncio.run(attack(target, sources, seconds))
