@@ -64,13 +64,17 @@ class Chain:
 
 
 async def settle() -> None:
-    for _ in range(5):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def refused(work: Awaitable[Any]) -> Refused:
+    """The refusal, which comes at once and not when there is room."""
+    task = asyncio.ensure_future(work)
+    await settle()
+    assert task.done(), "it waits"
     with pytest.raises(Refused) as caught:
-        await work
+        await task
     return caught.value
 
 
