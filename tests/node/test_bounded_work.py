@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 
+import virtual_time
 from keyquorum.node import clocks, minting, pools, providers, quotas, store
-from keyquorum.node.ceremonies import PENDING_LIMIT
+from keyquorum.node.ceremonies import PENDING_LIMIT, Ceremonies
+from keyquorum.node.certification import Certification
 from keyquorum.node.clocks import Clocks
 from keyquorum.node.minting import Minting
+from keyquorum.node.minting_notices import GATHER_SECONDS
 from keyquorum.node.pools import Levels, Pools
 from keyquorum.node.quotas import claim_of
 from keyquorum.node.store import Store, StoreFull
@@ -136,6 +140,30 @@ def test_spoiled_ceremonies_leave_fewer_batches_behind_in_a_day_than_others_refu
     assert made._pause() == 8.0
     left = PENDING_LIMIT
     assert made._pause() == minting.CEREMONY_PAUSE
+
+
+@pytest.mark.parametrize("what", ["links", "chain"])
+def test_who_follows_waits_for_links_and_chain_no_longer_than_the_leader(what: str) -> None:
+    """A question that came while a node was cut off must not be worked at when nobody waits for it any more."""
+    told: list[Any] = []
+
+    async def nothing(*_: Any) -> None:
+        assert asyncio.get_running_loop().time() < 60, "it waits for ever"
+
+    async def whole() -> float:
+        view = SimpleNamespace(refresh=nothing, network_key=nothing)
+        shop: Any = SimpleNamespace(
+            view=view, activate_registered=nothing, all_up=lambda _: False, notify=lambda *said: told.append(said)
+        )
+        unused: Any = None
+        with pytest.raises(TimeoutError):
+            if what == "links":
+                await Ceremonies(shop, 1.0)._answer_when_linked(1, b"r", b"n", unused)
+            else:
+                await Certification(shop)._catch_up()
+        return asyncio.get_running_loop().time()
+
+    assert virtual_time.run(whole()) == pytest.approx(GATHER_SECONDS / 2) and not told
 
 
 def test_nothing_is_begun_on_a_disk_with_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

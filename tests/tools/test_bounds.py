@@ -8,7 +8,8 @@ by now, and what is not there any more, has no place in it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -66,27 +67,36 @@ def numbers(text: str) -> list[str]:
 
 
 @cache
+def sources() -> dict[str, str]:
+    return {module_of(path): path.read_text() for path in reached()}
+
+
+@cache
 def limits() -> set[Name]:
-    return {(module_of(path), name) for path in reached() for name in numbers(path.read_text())}
+    return {(module, name) for module, text in sources().items() for name in numbers(text)}
 
 
-def imported(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, Name]]:
-    """What each name is that some of the nodes import: (module, name)."""
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((alias.asname or alias.name, (node.module, alias.name)) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from ((alias.asname or alias.name, (alias.name, "")) for alias in node.names)
+# By patterns and not by syntax: the tests are many, and looked at in a moment.
+FROM = re.compile(r"^[ \t]*from (keyquorum[\w.]*) import (\([^)]*\)|[^\n(]*)", re.MULTILINE)
+IMPORT = re.compile(r"^[ \t]*import (keyquorum[\w.]*)(?: as (\w+))?", re.MULTILINE)
+READ = re.compile(r"\b([\w.]+)\.([A-Z_][A-Z0-9_]*)\b")
+SET = re.compile(r"setattr\(\s*([\w.]+),\s*[\"']([A-Z_][A-Z0-9_]*)[\"']")
+
+
+def imported(text: str) -> dict[str, Name]:
+    """What each name in a file is that is imported from the project: (module, name)."""
+    found = {alias or module: (module, "") for module, alias in IMPORT.findall(text)}
+    for module, names in FROM.findall(text):
+        for one in re.sub(r"#[^\n]*", "", names).strip("() \n").split(","):
+            name, _, alias = one.strip().partition(" as ")
+            found[alias.strip() or name] = (module, name)
+    return found
 
 
 @cache
 def passed_on() -> dict[Name, Name]:
     """From where a module has what others import from it."""
-    return {
-        (module_of(path), alias): origin
-        for path in reached()
-        for alias, origin in imported(ast.parse(path.read_text()).body)
-    }
+    return {(module, alias): origin for module, text in sources().items() for alias, origin in imported(text).items()}
 
 
 def origin_of(name: Name) -> Name:
@@ -95,37 +105,12 @@ def origin_of(name: Name) -> Name:
     return name
 
 
-def dotted(node: ast.expr) -> str:
-    """A name, or names joined by dots, as it is written; "" for anything else."""
-    match node:
-        case ast.Name(id=name):
-            return name
-        case ast.Attribute(value=value, attr=name) if before := dotted(value):
-            return f"{before}.{name}"
-        case _:
-            return ""
-
-
 def named(text: str) -> set[Name]:
     """The names of modules that a test imports, reads as attributes or sets: (module, name)."""
-    nodes = list(ast.walk(ast.parse(text)))
-    known = dict(imported(nodes))
+    known = imported(text)
     modules = {alias: f"{module}.{name}" if name else module for alias, (module, name) in known.items()}
-    found = set(known.values())
-    for node in nodes:
-        match node:
-            case ast.Attribute(value=value, attr=attribute) if attribute.isupper() and dotted(value) in modules:
-                found.add((modules[dotted(value)], attribute))
-            case ast.Call(func=func, args=[value, ast.Constant(value=str(attribute)), *_]) if (
-                dotted(func).endswith("setattr") and dotted(value) in modules
-            ):
-                found.add((modules[dotted(value)], attribute))
-            case ast.Constant(value=str(text)) if text.startswith("keyquorum."):
-                module, _, attribute = text.rpartition(".")
-                found.add((module, attribute))
-            case _:
-                pass
-    return {origin_of(name) for name in found}
+    used = [(modules.get(place, place), name) for place, name in (*READ.findall(text), *SET.findall(text))]
+    return {origin_of(name) for name in (*known.values(), *used) if name[0].startswith("keyquorum.")}
 
 
 @cache
