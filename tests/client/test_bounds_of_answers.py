@@ -88,7 +88,7 @@ def listed(number: int) -> Listed:
 @pytest.mark.parametrize("extra", [0, 1])
 def test_of_each_nodes_sessions_so_many_are_merged(extra: int) -> None:
     answer = SessionsAnswer([listed(number) for number in range(session_list.MAX_LISTED + extra)])
-    assert len(session_list.merge({1: answer})) == session_list.MAX_LISTED
+    assert len(session_list.merge({1: answer}, 1)) == session_list.MAX_LISTED
 
 
 def test_the_word_for_another_key_is_bounded() -> None:
