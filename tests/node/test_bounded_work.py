@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 import virtual_time
@@ -16,7 +17,7 @@ from keyquorum.node.ceremonies import PENDING_LIMIT, Ceremonies
 from keyquorum.node.certification import Certification
 from keyquorum.node.clocks import Clocks
 from keyquorum.node.minting import Minting
-from keyquorum.node.minting_notices import GATHER_SECONDS
+from keyquorum.node.minting_notices import GATHER_SECONDS, Ask, Proposal, Start
 from keyquorum.node.pools import Levels, Pools
 from keyquorum.node.quotas import claim_of
 from keyquorum.node.store import Store, StoreFull
@@ -140,6 +141,30 @@ def test_spoiled_ceremonies_leave_fewer_batches_behind_in_a_day_than_others_refu
     assert made._pause() == 8.0
     left = PENDING_LIMIT
     assert made._pause() == minting.CEREMONY_PAUSE
+
+
+NOTICES = {
+    "dkg/propose": Proposal("pool", 1, 1),
+    "dkg/start": Start(Proposal("pool", 1, 1), {}),
+    "certify/ask": Ask(1, [1, 2], b"n"),
+}
+
+
+@pytest.mark.parametrize("topic", NOTICES)
+@pytest.mark.parametrize(("peer", "followed"), [(1, True), (3, False), (4, False)])
+def test_only_the_node_with_the_lowest_number_is_followed(topic: str, peer: int, followed: bool) -> None:
+    """Any other node could have this one make keys and certify without end, beside the one that leads."""
+    done: list[int] = []
+    work = SimpleNamespace(
+        accept=lambda *_: done.append(peer), join=lambda *_: done.append(peer), help=lambda *_: done.append(peer)
+    )
+    members = SimpleNamespace(parties=(1, 2, 3), members={1: None, 2: None, 3: None})
+    gatherings = SimpleNamespace(take=lambda *_: False)
+    made: Any = object.__new__(Minting)
+    made.shop = SimpleNamespace(me=2, signing=SimpleNamespace(membership=members), gatherings=gatherings)
+    made.ceremonies = made.certification = work
+    made.on_notice(peer, topic, b"r" * 16, msgspec.msgpack.encode(NOTICES[topic]))
+    assert done == [peer] * followed
 
 
 @pytest.mark.parametrize("what", ["links", "chain"])
