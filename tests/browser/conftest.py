@@ -219,6 +219,7 @@ async def browser() -> AsyncIterator[Any]:
 async def new_device(browser: Any, world: World) -> AsyncIterator[Any]:
     """`await new_device()`: a person's device, with a browser profile and an authenticator of its own."""
     devices: list[Device] = []
+    await world.cluster.restocked()
 
     async def make(*, verified: bool = True) -> Device:
         device = await Device.open(browser, world.url, verified=verified)

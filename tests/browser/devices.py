@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-SECONDS = 30_000
+SECONDS = 60_000
 SETTLED = """() => !document.querySelector('main button:disabled')
   && !document.getElementById('status').textContent.endsWith('...')"""
 

@@ -31,6 +31,7 @@ from keyquorum.node.config import load
 
 HOST = "127.0.0.1"
 ETHER = 10**18
+STOCKED = 32
 
 
 @dataclass
@@ -89,6 +90,16 @@ class Cluster:
     def stock(self) -> dict[tuple[int, int], tuple[int, int]]:
         """How many correlations each node holds with each peer."""
         return {(i, j): node._inventory.available(j) for i, node in self.nodes.items() for j in self.nodes if i != j}
+
+    async def restocked(self, least: int = STOCKED, seconds: float = 60.0) -> None:
+        """Wait until the nodes can sign so often: their loop may have stood still while other tests ran in their place.
+
+        Then every connection has timed out, and with it all that a pair held.
+        """
+        async with asyncio.timeout(seconds):
+            await self.ready(seconds)
+            while any(min(pair) < least for pair in self.stock().values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     async def quiet(self) -> None:
         """Wait until nobody makes correlations any more, so that `stock` shows only what runs spend."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,9 +14,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cluster import Cluster, make_cluster
 from keyquorum.serving import shell
 from keyquorum.serving.buckets import Buckets
-
-STOCKED = 32
-THAWED_SECONDS = 60.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,17 +41,11 @@ async def key(cluster: Cluster):
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
 async def what_other_tests_did_is_over(request: pytest.FixtureRequest, cluster: Cluster) -> None:
-    """All tests come from one address and spend from the same pools: no test pays for another's.
-
-    The cluster's loop stands still while tests of other folders run, so its nodes may find every connection dead.
-    """
+    """All tests come from one address and spend from the same pools: no test pays for another's."""
     for node in cluster.nodes.values():
         for kept in _buckets(node.sessions._quotas):
             kept._levels.clear()
-    async with asyncio.timeout(THAWED_SECONDS):
-        await cluster.ready(THAWED_SECONDS)
-        while any(min(pair) < STOCKED for pair in cluster.stock().values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await cluster.restocked()
 
 
 def _buckets(quotas: object) -> Iterator[Buckets]:

@@ -18,6 +18,7 @@ from keyquorum.client import AsyncClient
 from keyquorum.client.errors import KeyquorumError
 from keyquorum.client.network import Network
 
+PATIENCE = 3.0
 Lie = Callable[[str, Any, Any], Awaitable[Any]]
 """(path or method, what was asked, the true answer or None) -> what is answered instead; None: the truth."""
 
@@ -111,7 +112,7 @@ async def pretended_removal(scene: Scene) -> Outcome:
         key = (await client.sign_up()).key
         stranger = bytes.fromhex(thief.address[2:])
         await client.permissions.add(key, 1, stranger, [1])
-        lying = True
+        lying, client._timeout = True, PATIENCE
         believed = []
         for name, call in (
             ("remove", lambda: client.permissions.remove(key, 1, stranger)),
