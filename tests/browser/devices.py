@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
+
 SECONDS = 60_000
 SETTLED = """() => !document.querySelector('main button:disabled')
   && !document.getElementById('status').textContent.endsWith('...')"""
@@ -143,3 +145,10 @@ class Device:
         await self.page.fill("#message-form textarea", text)
         await self.page.click("#message-form button")
         return await self.settled()
+
+
+async def public_key(world: Any, credential_id: str) -> tuple[int, Any]:
+    """What the gateway's directory says about a credential id (base64, as Chromium writes it)."""
+    name = credential_id.replace("+", "-").replace("/", "_").rstrip("=")
+    async with aiohttp.ClientSession() as http, http.get(f"{world.url}/v1/passkeys/{name}") as response:
+        return response.status, await response.json()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from devices import public_key
 from eth_account import Account
 from eth_account.messages import encode_defunct
 from liars import (
@@ -174,12 +175,15 @@ async def test_what_a_gateway_says_about_nodes_stops_nobody(person: Any, told: d
     assert "signs the message" in said, said
 
 
-async def test_wrong_keys_in_the_directory_do_not_hide_the_right_one(person: Any, new_device: Any) -> None:
+async def test_wrong_keys_in_the_directory_do_not_hide_the_right_one(world: Any, person: Any, new_device: Any) -> None:
     (credential,) = await person.credentials()
     device = await new_device()
     await device.receive(credential)
+    _, told = await public_key(world, credential["credentialId"])
     junk = ["", "A", "AAAA", "!!", 5, None, "pQECAyYgASFYIA"]
-    await lie(device, "/v1/passkeys/*", lambda told: {"public_key": junk[0], "others": [*junk[1:], told["public_key"]]})
+    wrong = {"public_key": junk[0], "others": junk[1:], "more": True}
+    pages = iter([wrong, wrong, {"public_key": junk[0], "others": [*junk[1:], told["public_key"]], "more": False}])
+    await lie(device, "/v1/passkeys/*", lambda _: next(pages), forward=False)
     said = await device.click("#choices", "Use a passkey I have")
     assert await device.own_keys() == [await person.text("#address")], said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import aiohttp
+from devices import public_key
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
@@ -18,13 +18,6 @@ FRIEND = "0x" + "42" * 20
 
 def recovered(text: str, signature: str) -> str:
     return str(Account.recover_message(encode_defunct(text=text), signature=signature))
-
-
-async def public_key(world: Any, credential_id: str) -> tuple[int, Any]:
-    """What the gateway's directory says about a credential id (base64, as Chromium writes it)."""
-    name = credential_id.replace("+", "-").replace("/", "_").rstrip("=")
-    async with aiohttp.ClientSession() as http, http.get(f"{world.url}/v1/passkeys/{name}") as response:
-        return response.status, await response.json()
 
 
 async def test_a_passkey_makes_a_key_signs_moves_to_a_new_device_and_is_removed(world: Any, new_device: Any) -> None:

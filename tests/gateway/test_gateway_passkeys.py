@@ -18,7 +18,7 @@ from keyquorum.chain.rpc import RpcUnreachable
 from keyquorum.client.errors import ChainError, Refused
 from keyquorum.gateway import passkeys
 from keyquorum.gateway.app import Server
-from keyquorum.gateway.passkeys import MAX_KEYS, PasskeyIndex
+from keyquorum.gateway.passkeys import KEYS_IN_A_PAGE, PasskeyIndex
 from soft_passkey import SoftPasskey, make_key
 
 ADDRESS = "0x" + "12" * 20
@@ -82,7 +82,8 @@ async def test_a_registered_passkeys_key_is_found_by_its_credential_id(chain: Ev
             await index.find(name(passkey))
         assert (refused.value.code, refused.value.status) == ("unknown_passkey", 404)
         chain.add(passkey)
-        assert await index.find(name(passkey)) == {"public_key": to_base64url(passkey.public_key), "others": []}
+        found = {"public_key": to_base64url(passkey.public_key), "others": [], "more": False}
+        assert await index.find(name(passkey)) == found
 
 
 async def test_a_wrong_key_under_a_known_credential_id_hides_no_right_one(chain: Events, index: PasskeyIndex) -> None:
@@ -91,7 +92,9 @@ async def test_a_wrong_key_under_a_known_credential_id_hides_no_right_one(chain:
     chain.add(victim)
     chain.add(victim)
     found = await index.find(name(victim))
-    assert found == {"public_key": to_base64url(thief.public_key), "others": [to_base64url(victim.public_key)]}
+    assert (found["public_key"], found["others"], found["more"]) == (
+        to_base64url(thief.public_key), [to_base64url(victim.public_key)], False,
+    )  # fmt: skip
 
 
 async def test_what_is_no_registration_of_this_relying_party_is_not_listed(chain: Events, index: PasskeyIndex) -> None:
@@ -106,11 +109,38 @@ async def test_what_is_no_registration_of_this_relying_party_is_not_listed(chain
         await index.find(name(passkey))
 
 
-async def test_no_credential_id_costs_more_than_its_share(chain: Events, index: PasskeyIndex) -> None:
-    for _ in range(MAX_KEYS + 3):
+async def test_keys_that_strangers_put_before_the_right_one_do_not_hide_it(
+    chain: Events, index: PasskeyIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passkeys, "KEYS_IN_A_PAGE", 4)
+    right = SoftPasskey()
+    for _ in range(11):
+        chain.add(SoftPasskey())
+    for _ in range(2):
+        chain.add(right)
+    pages = [await index.find(name(right), str(page)) for page in range(3)]
+    assert [page["more"] for page in pages] == [True, True, False]
+    listed = [key for page in pages for key in (page["public_key"], *page["others"])]
+    assert len(listed) == len(set(listed)) == 12
+    assert listed[-1] == to_base64url(right.public_key)
+    with pytest.raises(Refused):
+        await index.find(name(right), "3")
+
+
+@pytest.mark.parametrize("page", ["", "-1", "x", "1.0", "\u0661", "1" * (passkeys.MAX_PAGE_DIGITS + 1)])
+async def test_what_is_no_page_is_refused_before_the_chain_is_asked(
+    page: str, chain: Events, index: PasskeyIndex
+) -> None:
+    with pytest.raises(AuthError) as refused:
+        await index.find(name(SoftPasskey()), page)
+    assert refused.value.code == "bad_page" and not chain.asked
+
+
+async def test_a_page_holds_as_many_keys_as_said(chain: Events, index: PasskeyIndex) -> None:
+    for _ in range(KEYS_IN_A_PAGE):
         chain.add(SoftPasskey())
     found = await index.find(name(SoftPasskey()))
-    assert len(found["others"]) == MAX_KEYS - 1
+    assert len(found["others"]) == KEYS_IN_A_PAGE - 1 and not found["more"]
 
 
 async def test_blocks_are_read_once_when_they_are_final_and_in_bounded_steps(

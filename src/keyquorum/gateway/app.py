@@ -102,7 +102,7 @@ def _gets(gateway: Gateway, metrics: Metrics) -> list[Route]:
         return await gateway.describe_key(asked.part("id"))
 
     async def passkey(asked: Asked) -> Any:
-        return await gateway.find_passkey(asked.part("id"))
+        return await gateway.find_passkey(asked.part("id"), asked.request.query.get("page", "0"))
 
     async def network(_: Asked) -> Any:
         return (await gateway.status()).to_json() | {"version": __version__}

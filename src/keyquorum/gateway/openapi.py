@@ -107,10 +107,11 @@ def document() -> dict[str, Any]:
         "/readyz": _operation("whether enough nodes are ready", {"ready": {"type": "boolean"}}),
     }
     credential = {"name": "id", "in": "path", "required": True, "schema": TEXT}
-    found = {"public_key": TEXT, "others": {"type": "array", "items": TEXT}}
+    page = {"name": "page", "in": "query", "required": False, "schema": NUMBER}
+    found = {"public_key": TEXT, "others": {"type": "array", "items": TEXT}, "more": {"type": "boolean"}}
     named = {
         "/v1/keys/{id}": {"parameters": [key_id], "get": _operation("look a key up", KEY)},
-        "/v1/passkeys/{id}": {"parameters": [credential], "get": _operation("the key of a passkey's id", found)},
+        "/v1/passkeys/{id}": {"parameters": [credential, page], "get": _operation("the keys of a passkey's id", found)},
     }
     posts = {path: {"post": operation} for path, operation in _posts(_forms()).items()}
     return {

@@ -2,9 +2,10 @@
 
 A passkey on a new device tells its credential id but not its public key, which the login needs. A permission for a
 passkey carries both (spec/auth.md, "Passkey"). This index reads `PermittedAuthMethodAdded` as the blocks come and
-answers with every key registered under the id, oldest first: usually one. Anybody can register a wrong key under
-somebody's credential id (and so gets an identity of his own, nobody else's), so the client takes the key under which
-its own assertion holds. Permissions that were removed stay: this is a directory, not an authority.
+answers with the keys registered under the id, oldest first and a page at a time: usually one. Anybody can register a
+wrong key under somebody's credential id (and so gets an identity of his own, nobody else's), as many as he pays for,
+so the client takes the key under which its own assertion holds, and asks on while there are more. Permissions that
+were removed stay: this is a directory, not an authority.
 
 It is kept in memory, some 300 bytes for each passkey, and read again from the chain after a restart.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from keyquorum.auth import passkey
@@ -24,7 +26,8 @@ from keyquorum.client.network import ChainView, chain_error
 
 EVENT = "PermittedAuthMethodAdded"
 BLOCKS_AT_ONCE = 5_000
-MAX_KEYS = 8
+KEYS_IN_A_PAGE = 256
+MAX_PAGE_DIGITS = 6
 MAX_CHARACTERS = -(-passkey.MAX_CREDENTIAL_BYTES * 4 // 3)
 
 
@@ -35,24 +38,30 @@ class PasskeyIndex:
         self._chain = chain
         self._rp_id = rp_id
         self._next = first_block
-        self._keys: dict[bytes, list[bytes]] = {}
+        # By credential id; a dictionary's keys, because they are in order and found at once among any number.
+        self._keys: dict[bytes, dict[bytes, None]] = {}
         self._lock = asyncio.Lock()
         self._looks, self._looked = 0, 0
 
-    async def find(self, name: str) -> dict[str, Any]:
-        """Return `{"public_key", "others"}` (COSE, base64url) for a credential id in base64url.
+    async def find(self, name: str, page: str = "0") -> dict[str, Any]:
+        """Return `{"public_key", "others", "more"}` (COSE, base64url) for a credential id in base64url.
 
-        Raises `Refused` (404) when nobody registered such a passkey, `ChainError` when the chain cannot be asked.
+        They are those of one page, from 0 on; `more` says whether another follows. Raises `Refused` (404) when nobody
+        registered such a passkey, or not so many, `ChainError` when the chain cannot be asked.
         """
+        if not (page.isascii() and page.isdecimal() and len(page) <= MAX_PAGE_DIGITS):
+            raise malformed("bad_page", "a page is a number from 0 on")
         if len(name) > MAX_CHARACTERS:
             raise malformed("bad_passkey", f"a credential id has at most {passkey.MAX_CREDENTIAL_BYTES} bytes")
         credential_id = from_base64url(name, "the credential id")
         await self._look()
-        found = [to_base64url(key) for key in self._keys.get(credential_id, ())]
+        first = int(page) * KEYS_IN_A_PAGE
+        keys = self._keys.get(credential_id, {})
+        found = [to_base64url(key) for key in islice(keys, first, first + KEYS_IN_A_PAGE)]
         if not found:
             hint = "create a key with it, or add it to a key at the device where it was made"
             raise Refused("no key is registered with this passkey", code="unknown_passkey", hint=hint, status=404)
-        return {"public_key": found[0], "others": found[1:]}
+        return {"public_key": found[0], "others": found[1:], "more": len(keys) > first + KEYS_IN_A_PAGE}
 
     async def _look(self) -> None:
         """Catch up with a look that began after this call: one for all who wait for it."""
@@ -96,6 +105,4 @@ class PasskeyIndex:
             return
         if passkey.identity(self._rp_id, credential_id, public_key) != bytes(said["id"]):
             return
-        keys = self._keys.setdefault(credential_id, [])
-        if public_key not in keys and len(keys) < MAX_KEYS:
-            keys.append(public_key)
+        self._keys.setdefault(credential_id, {})[public_key] = None

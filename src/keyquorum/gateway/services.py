@@ -245,9 +245,9 @@ class Gateway(Connection):
         own = config.public_url or f"http://{config.host}:{self.port}"
         return {"network": config.network, "rpc": config.public_rpc or config.rpc, "gateway": own}
 
-    async def find_passkey(self, credential_id: str) -> dict[str, Any]:
-        """Answer `GET /v1/passkeys/{id}`: the public keys registered under a credential id."""
-        return await self._passkeys.find(credential_id)
+    async def find_passkey(self, credential_id: str, page: str) -> dict[str, Any]:
+        """Answer `GET /v1/passkeys/{id}?page=`: a page of the public keys registered under a credential id."""
+        return await self._passkeys.find(credential_id, page)
 
     def login_options(self) -> dict[str, Any]:
         """Answer `GET /v1/login`: with what people can log in here, and where."""

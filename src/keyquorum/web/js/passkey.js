@@ -17,7 +17,8 @@ const RS256 = -257;
 const CREDENTIAL_AT = 55;
 const HAS_EXTENSIONS = 0x80;
 const TIMEOUT = 120_000;
-const MOST_KEYS = 16;
+const MOST_IN_A_PAGE = 256;
+const MOST_PAGES = 1000;
 
 /** @param {string} credentialId base64url */
 const remembered = (credentialId) => `passkey:${credentialId}`;
@@ -120,14 +121,17 @@ function asKey(text) {
 async function keyOf(assertion) {
   const known = await load(remembered(assertion.credential_id));
   if (known) return fromBase64url(known);
-  const told = await get(`/v1/passkeys/${assertion.credential_id}`);
-  const named = [told.public_key, ...(Array.isArray(told.others) ? told.others : [])].slice(0, MOST_KEYS);
-  for (const text of named) {
-    const key = asKey(text);
-    if (key && (await holds(key, assertion))) {
-      await save(remembered(assertion.credential_id), text);
-      return key;
+  for (let page = 0, more = true; more && page < MOST_PAGES; page++) {
+    const told = await get(`/v1/passkeys/${assertion.credential_id}?page=${page}`);
+    const named = [told.public_key, ...(Array.isArray(told.others) ? told.others : [])].slice(0, MOST_IN_A_PAGE);
+    for (const text of named) {
+      const key = asKey(text);
+      if (key && (await holds(key, assertion))) {
+        await save(remembered(assertion.credential_id), text);
+        return key;
+      }
     }
+    more = told.more === true;
   }
   throw new Error("this passkey is not registered with the network: create a key with it, or add it to yours, where it was made");
 }
