@@ -20,8 +20,12 @@ SLOW = 100
 STRANGER = "127.0.0.2"
 
 
-async def test_slow_connections_end_and_signing_goes_on_meanwhile(cluster: Cluster, key: Any) -> None:
+async def test_slow_connections_end_and_signing_goes_on_meanwhile(
+    cluster: Cluster, key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Slowloris: headers that never end, at every node at once; their patience is ended here, never by the clock."""
+    for node in cluster.nodes.values():
+        monkeypatch.setattr(node._http, "_header_seconds", 3600.0)
     slow = [await connect(cluster, 1 + number % 4) for number in range(SLOW)]
     for _, writer in slow:
         writer.write(b"POST /v1/sign HTTP/1.1\r\nHost: x\r\nX-Slow: ")
