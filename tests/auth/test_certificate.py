@@ -146,21 +146,20 @@ def test_a_certificate_of_another_network_is_refused(world: Any, refused: Callab
             verify(world, token, network=other)
 
 
-def test_a_certificate_is_valid_from_a_minute_before_its_issue_until_its_expiry(
+def test_a_certificate_is_valid_until_its_expiry_however_far_the_chains_clock_is_ahead(
     world: Any, refused: Callable[..., Any]
 ) -> None:
     token = signed(world, claims_of(world))
-    assert verify(world, token, world.now - CLOCK_SKEW)
     assert verify(world, token, world.statement.expires - 1)
-    with refused("clock_skew", 401):
-        verify(world, token, world.now - CLOCK_SKEW - 1)
+    for ahead in (61, 86_400, 10**9):
+        assert verify(world, signed(world, claims_of(world) | {"iat": world.now + ahead}))
     with refused("certificate_expired", 401):
         verify(world, token, world.statement.expires)
 
 
 @pytest.mark.parametrize(
     ("seconds", "allowed"),
-    [(1, True), (MAX_SESSION + CLOCK_SKEW, True), (MAX_SESSION + CLOCK_SKEW + 1, False), (0, False), (-1, False)],
+    [(1, True), (MAX_SESSION + CLOCK_SKEW, True), (MAX_SESSION + CLOCK_SKEW + 1, False)],
 )
 def test_no_certificate_is_longer_than_a_day_even_if_the_network_signed_it(
     world: Any, seconds: int, allowed: bool, refused: Callable[..., Any]

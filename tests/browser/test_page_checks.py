@@ -308,7 +308,7 @@ def test_only_a_certificate_for_what_was_asked_is_taken(ask: Ask, statement: Sta
                 {"jti": "00" * 32},
                 {"iss": network_id(1, bytes(20))},
                 {"limits": {"signatures": 101}},
-                {"iat": 2**40},
+                {"iat": "1700000000"},
                 {"more": 1},
                 {"methods": []},
                 {"methods": [{"type": "1", "id": mine}]},

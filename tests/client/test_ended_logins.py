@@ -83,7 +83,7 @@ async def ended(intent: dict[str, Any], reach: int, monkeypatch: pytest.MonkeyPa
     return jobs[0]._before, expiries[0], client._ended_until
 
 
-@pytest.mark.parametrize("ahead", [-100, -1, 0, 3, sessions.CHAIN_AHEAD_SECONDS])
+@pytest.mark.parametrize("ahead", [-100, -1, 0, 3, 86_400])
 async def test_a_revocation_ends_the_newest_login_and_the_next_one_waits_for_a_later_block(
     ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from keyquorum.client.errors import KeyquorumError
 
 EVIL = 1
 TURNS = 4
-CHAIN_AHEAD = 5
+CHAIN_AHEAD = 100
 Meddle = Callable[[aiohttp.ClientSession, str, Any], Coroutine[Any, Any, None]]
 
 

@@ -97,10 +97,11 @@ def verify(
     max_bytes: int = MAX_BYTES,
     *,
     kind: str = SIGN,
+    ahead: int = 0,
 ) -> Request:
     """Return the request in `token`; raise `AuthError` unless the certificate's session key signed it for here and now.
 
-    It must be of this `kind`: what was signed to list sessions must not mint a key.
+    It must be of this `kind`: what was signed to list sessions must not mint a key. `ahead` as in `check`.
 
     The certificate must have been verified; its times are checked again, since it may come from a cache.
     """
@@ -108,7 +109,7 @@ def verify(
     certificate.check_time(now)
     if certificate.network != network:
         raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
-    return check(parse(token, max_bytes), certificate.session, network, now, kind=kind)
+    return check(parse(token, max_bytes), certificate.session, network, now, kind=kind, ahead=ahead)
 
 
 def parse(token: object, max_bytes: int = MAX_BYTES) -> jws.Jws:
@@ -116,8 +117,11 @@ def parse(token: object, max_bytes: int = MAX_BYTES) -> jws.Jws:
     return jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=max_bytes)
 
 
-def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: str) -> Request:
-    """Return the request; raise `AuthError` unless `signer` signed it, for this network, this moment and this kind."""
+def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: str, ahead: int = 0) -> Request:
+    """Return the request; raise `AuthError` unless `signer` signed it, for this network, this moment and this kind.
+
+    It may expire by `ahead` seconds later than others: those by which the chain's clock is ahead of `now`.
+    """
     # 5.2
     signer.check(parsed.signing_input, parsed.signature)
     # 5.3
@@ -127,7 +131,7 @@ def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: 
     if request.kind != kind:
         raise malformed("bad_kind", f"this is a request to {request.kind}, not to {kind}", "send it where it belongs")
     # 5.4
-    if request.expires > now + MAX_LIFETIME + CLOCK_SKEW:
+    if request.expires > now + ahead + MAX_LIFETIME + CLOCK_SKEW:
         raise AuthError(
             "clock_skew",
             f"the request expires {request.expires - now} s from this node's time, more than {MAX_LIFETIME} s and the "

@@ -26,7 +26,7 @@ from keyquorum.auth.method import Method, Proven
 from keyquorum.auth.network import from_checksum
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionKey, SessionPrivateKey
-from keyquorum.auth.statement import CLOCK_SKEW, DEFAULT_USES, Statement
+from keyquorum.auth.statement import DEFAULT_USES, Statement
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
 from keyquorum.client.runs import Asked, Runs, Signers
@@ -35,8 +35,6 @@ from keyquorum.client.shares import Share, combine_shares, odd_one
 REQUEST_SECONDS = 55
 # A revocation ends what was issued up to a minute before its request expires: up to a second ago.
 REVOKE_SECONDS = 59
-# How far ahead of this machine's clock the chain's may run; nodes take requests from twice as far.
-CHAIN_AHEAD_SECONDS = CLOCK_SKEW // 2
 MESSAGES_SECONDS = 8 * 3600
 DEFAULT_SECONDS = 15 * 60
 DEFAULT_SCOPES = (1,)
@@ -45,8 +43,7 @@ DEFAULT_DOMAIN = "localhost"
 
 def revoke_expires(reach: int) -> int:
     """Return when a revocation, asked for now, expires: its expiry says up to when sessions end (spec/auth.md 8)."""
-    now = int(time.time())
-    return max(now + REVOKE_SECONDS, min(reach, now + CHAIN_AHEAD_SECONDS) + requests.MAX_LIFETIME)
+    return max(int(time.time()) + REVOKE_SECONDS, reach + requests.MAX_LIFETIME)
 
 
 def default_seconds(scopes: Iterable[int]) -> int:

@@ -119,7 +119,9 @@ class Gateway(Connection):
         now, network = int(time.time()), self.facts.id
         certificate = certificates.verify(found["certificate"], network, await self._network_key(), now)
         certificate = delegation.follow(certificate, found["delegations"] or (), now)
-        request = requests.verify(found["request"], certificate, network, now, kind=kind)
+        # How far the chain's clock is ahead, which a revocation may have to reach, is for the nodes to look up.
+        ahead = revocation.FOREVER if kind == requests.REVOKE else 0
+        request = requests.verify(found["request"], certificate, network, now, kind=kind, ahead=ahead)
         verified()
         return {name: value for name, value in found.items() if value}, certificate, request
 

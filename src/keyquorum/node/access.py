@@ -56,7 +56,9 @@ class Access:
         `found` are the fields `CALLER` and `MAY_HAVE` of a body. Raises `AuthError`.
         """
         held = follow(await self.certificate(found["certificate"], now), found["delegations"] or [], now)
-        request = requests.verify(found["request"], held, self._view.network, now, kind=kind)
+        # A revocation's expiry says up to which time of the chain sessions end.
+        ahead = max(0, (await self._view.head()).newest_time - now) if kind == requests.REVOKE else 0
+        request = requests.verify(found["request"], held, self._view.network, now, kind=kind, ahead=ahead)
         note(session=held.session.thumbprint, key=request.key)
         alive = await self.alive(held, request.key)
         note(methods=[(one.type, one.id) for one in alive.methods])
