@@ -70,7 +70,7 @@ async def _signs(scene: Scene, meddle: Meddle) -> tuple[list[float], list[str]]:
 
 def _verdict(took: list[float], failed: list[str]) -> Outcome:
     words_ = ", ".join(f"{seconds:.2f} s" for seconds in took)
-    return Outcome(bool(failed), f"{len(failed)} of {len(took)} void ({words_})")
+    return Outcome(bool(failed), f"{len(failed)} of {len(took)} void ({words_}) {'; '.join(failed[:1])}".rstrip())
 
 
 @trick(NODE, "says nothing")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from keyquorum.auth import certificate as certificates
+from keyquorum.auth import request as requests
 from keyquorum.auth import revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.errors import AuthError
@@ -86,3 +87,29 @@ async def test_a_certificate_that_is_remembered_ends_when_it_ends(monkeypatch: p
 def test_the_marks_of_a_long_list_are_hashed_once() -> None:
     for mark in (revocation.session_mark, revocation.identity_mark):
         assert mark.cache_info().maxsize == revocation.MARKS_CACHED
+
+
+async def test_a_revocation_may_reach_a_block_that_this_node_has_yet_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its expiry is as far ahead as the chain's clock; whoever asks for anything else has no such room."""
+    now, held = 1_800_000_000, certificate()
+    allowed: list[int] = []
+
+    def verify(*_: Any, kind: str, ahead: int = 0) -> str:
+        allowed.append(ahead)
+        if ahead < 100:
+            raise AuthError("clock_skew", "too late", "")
+        return kind
+
+    async def head() -> Any:
+        return SimpleNamespace(newest_time=now - 7)
+
+    async def refresh() -> Any:
+        return SimpleNamespace(newest_time=now + 100)
+
+    monkeypatch.setattr(requests, "verify", verify)
+    view: Any = SimpleNamespace(network="n", head=head, refresh=refresh)
+    assert await Access(view)._request("token", held, requests.REVOKE, now) == requests.REVOKE
+    assert allowed == [0, 100]
+    with pytest.raises(AuthError):
+        await Access(view)._request("token", held, requests.SIGN, now)
+    assert allowed == [0, 100, 0]

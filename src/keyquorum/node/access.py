@@ -20,12 +20,13 @@ from keyquorum.auth import request as requests
 from keyquorum.auth import revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.delegation import follow
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.network import address_of
 from keyquorum.auth.permission import Decision, KeyState, decide, decide_member
 from keyquorum.auth.request import Request
 from keyquorum.auth.scopes import Scope
 from keyquorum.node.audit import note
-from keyquorum.node.chain_view import ChainView
+from keyquorum.node.chain_view import ChainView, Head
 from keyquorum.node.problem import UNAVAILABLE, ApiError
 from keyquorum.serving.places import verified
 
@@ -56,14 +57,26 @@ class Access:
         `found` are the fields `CALLER` and `MAY_HAVE` of a body. Raises `AuthError`.
         """
         held = follow(await self.certificate(found["certificate"], now), found["delegations"] or [], now)
-        # A revocation's expiry says up to which time of the chain sessions end.
-        ahead = max(0, (await self._view.head()).newest_time - now) if kind == requests.REVOKE else 0
-        request = requests.verify(found["request"], held, self._view.network, now, kind=kind, ahead=ahead)
+        request = await self._request(found["request"], held, kind, now)
         note(session=held.session.thumbprint, key=request.key)
         alive = await self.alive(held, request.key)
         note(methods=[(one.type, one.id) for one in alive.methods])
         verified()
         return alive, request
+
+    async def _request(self, token: str, held: Certificate, kind: str, now: int) -> Request:
+        if kind != requests.REVOKE:
+            return requests.verify(token, held, self._view.network, now, kind=kind)
+        # A revocation's expiry says up to which time of the chain sessions end.
+        head = await self._view.head()
+        try:
+            return requests.verify(token, held, self._view.network, now, kind=kind, ahead=_ahead(head, now))
+        except AuthError as error:
+            if error.code != "clock_skew":
+                raise
+            # Or of a block that this node has not seen yet.
+            head = await self._view.refresh()
+            return requests.verify(token, held, self._view.network, now, kind=kind, ahead=_ahead(head, now))
 
     async def certificate(self, token: str, now: int) -> Certificate:
         """Return the verified certificate in `token`, whether or not it was revoked; raises `AuthError`."""
@@ -125,3 +138,7 @@ class Access:
 def _marks_of(certificate: Certificate, key: str) -> tuple[list[bytes], list[bytes]]:
     # Hashes of what stands in the certificate: the same with every request of a session.
     return revocation.marks_of(certificate, key)
+
+
+def _ahead(head: Head, now: int) -> int:
+    return max(0, head.newest_time - now)
