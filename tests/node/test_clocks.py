@@ -77,6 +77,15 @@ def test_a_block_from_the_future_says_that_the_clock_is_behind_and_an_old_one_sa
     assert world.clocks.wrong_because() == ""
 
 
+def test_a_chain_that_is_ahead_of_clocks_which_agree_says_nothing_of_them() -> None:
+    world = World()
+    world.clocks.see_block(int(NOW + 600))
+    assert "600 s behind the newest block" in world.peers(0)  # one peer may be as wrong
+    assert world.peers(0.2, -0.3) == ""
+    world.time += HEARD_SECONDS + 1
+    assert "behind the newest block" in world.clocks.wrong_because()
+
+
 def test_nonsense_is_ignored_and_memory_is_bounded() -> None:
     world = World()
     for payload in (b"", b"x", bytes(9), bytes(1000)):

@@ -3,8 +3,8 @@
 Requests, sessions and logins carry times, and a node whose clock stands wrong refuses them all. It cannot see that by
 itself: so nodes tell each other the time. A clock is wrong when it stands away from the middle of all clocks heard of
 late, the own one among them; fewer than half of the nodes cannot move that middle. A block from the future says that
-this clock is behind, or that the chain's time was moved; a block from the past says nothing, since a quiet development
-chain makes none.
+this clock is behind, unless the peers' clocks agree with it: then it is the chain that is ahead, as a development chain
+is after many blocks at a time, and nothing that a node does depends on that. A block from the past says nothing.
 """
 
 from __future__ import annotations
@@ -59,10 +59,7 @@ class Clocks:
 
     def offset(self) -> float:
         """Return by how many seconds the middle of all clocks is ahead of this one; 0 when nobody was heard of late."""
-        since = self._steady() - HEARD_SECONDS
-        # A message that waited makes a clock look late, never early: the latest of some is the nearest to the truth.
-        fresh = ([offset for at, offset in samples if at >= since] for samples in self._heard.values())
-        heard = [max(offsets) for offsets in fresh if offsets]
+        heard = self._offsets()
         return median_low([0.0, *heard]) if len(heard) > 1 else 0.0
 
     def wrong_because(self) -> str:
@@ -72,9 +69,16 @@ class Clocks:
             side = "behind" if offset > 0 else "ahead of"
             return f"this node's clock is {abs(offset):.0f} s {side} those of its peers: set it right"
         ahead = self._block_ahead()
-        if ahead > TOLERANCE_SECONDS:
+        if ahead > TOLERANCE_SECONDS and len(self._offsets()) < 2:
             return f"this node's clock is {ahead:.0f} s behind the newest block: set it right"
         return ""
+
+    def _offsets(self) -> list[float]:
+        """Return by how many seconds the clock of each peer heard of late is ahead of this one."""
+        since = self._steady() - HEARD_SECONDS
+        # A message that waited makes a clock look late, never early: the latest of some is the nearest to the truth.
+        fresh = ([offset for at, offset in samples if at >= since] for samples in self._heard.values())
+        return [max(offsets) for offsets in fresh if offsets]
 
     def _block_ahead(self) -> float:
         if self._block is None:
