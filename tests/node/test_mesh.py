@@ -121,7 +121,7 @@ async def test_a_peer_that_hangs_up_at_once_is_dialled_ever_more_slowly(monkeypa
         sleeps.clear()
         monkeypatch.setattr("keyquorum.node.mesh.asyncio.sleep", noting)
         for count in range(1, 5):
-            await until(lambda: bool(w.nodes[2].mesh.up))
+            await w.all_up()  # also here: a connection that ends before it is up on both sides is no "down"
             w.nodes[2].mesh.drop(1, "flapping")
             await until(lambda: w.nodes[1].events.count(("down", 2)) == count)  # noqa: B023
         await until(lambda: 0.4 in sleeps)
