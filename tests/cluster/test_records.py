@@ -59,18 +59,20 @@ async def test_a_login_a_signature_and_a_refusal_each_leave_their_line(cluster: 
     await flushed(cluster)
     owner = "1:" + str(cluster.user.address).lower()
     for party in signed.signers:
-        (line,) = [one for one in written(cluster, party, "audit.log") if text in one.get("summary", "")]
+        # A client that loses patience starts further runs: a line for each, one of which gave the signature.
+        lines = [one for one in written(cluster, party, "audit.log") if text in one.get("summary", "")]
+        line = next(one for one in lines if one["decision"] == "granted")
         assert line["what"] == "sign"
-        assert line["decision"] == "granted"
         assert line["key"] == token_id(key)
         assert line["methods"] == [owner]
         assert line["address"] == "127.0.0.1"
-    logins = [one for one in written(cluster, 1, "logins.log") if one["what"] == "session"]
-    assert any(one["methods"] == [owner] and "siwe" in one["summary"] for one in logins)
-    last = written(cluster, 1, "refusals.log")[-1]
-    assert (last["decision"], last["code"], last["session"]) == (
-        "refused", refusal["error"]["code"], session.key.public.thumbprint,
-    )  # fmt: skip
+    thumbprint = session.key.public.thumbprint
+    logins = [one for party in cluster.nodes for one in written(cluster, party, "logins.log")]
+    certified = [one for one in logins if (one["what"], one.get("session")) == ("session", thumbprint)]
+    assert len([one for one in certified if one["decision"] == "granted"]) >= cluster.threshold
+    assert all(one["methods"] == [owner] and "siwe" in one["summary"] for one in certified)
+    refused = [one["code"] for one in written(cluster, 1, "refusals.log") if one.get("session") == thumbprint]
+    assert refusal["error"]["code"] in refused
 
 
 async def test_certified_keys_leave_a_line_at_each_signer(cluster: Cluster, key: Any) -> None:
