@@ -28,7 +28,7 @@ up: install ## start a network that keeps its keys in .keyquorum
 	@$(BIN)/keyquorum up --dir .keyquorum
 
 test: install ## run the tests; `make test T=tests/rounds` only those of one file or folder
-	@$(BIN)/python -m pytest -q $(if $(T),$(T),-n 3 --dist loadfile)
+	@$(BIN)/python -m pytest -q $(if $(T),$(T),-n 2 --dist loadfile)
 
 quick: install ## the tests of the pure packages alone, in half a minute
 	@$(BIN)/python -m pytest -q -n 2 $(PURE)

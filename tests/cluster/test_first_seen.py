@@ -98,8 +98,10 @@ async def test_a_node_that_is_silent_or_burns_attempts_is_found_out_and_then_cos
             assert len(evil.runs) <= ATTEMPTS
 
         await evil.until_known(client, act)
-        # From now on nothing is tried beside a run, however slow this machine is.
+        # From now on nothing is tried beside a run and nothing is forgotten, however slow this machine is.
         monkeypatch.setattr(client._fanout.patience, "spend", lambda: False)
+        found_out = client._fanout.book.clock()
+        monkeypatch.setattr(client._fanout.book, "clock", lambda: found_out)
         for number in range(10):
             for party in HONEST:  # nor does a late answer of an honest node count
                 client._fanout.book.records.pop(party, None)
