@@ -13,6 +13,7 @@ import pytest
 import virtual_time
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import FOREVER, Revocation
+from keyquorum.chain.block import Block
 from keyquorum.chain.fees import SpendingLimits, TooDear
 from keyquorum.client import (
     choice,
@@ -145,16 +146,16 @@ def test_what_ends_for_ever_ends_no_later() -> None:
 def waiting(ended_until: int, times: Callable[[float], int]) -> tuple[int, float]:
     """Which block a login after a revocation names, and how long that took, if the newest is of `times(seconds)`."""
 
-    async def block(_: str) -> dict[str, str]:
+    async def newest() -> Block:
         now = asyncio.get_running_loop().time()
         assert now < 60, "it waits for ever"
-        return {"timestamp": hex(times(now)), "number": "0x1", "hash": "0x", "parentHash": "0x"}
+        return Block(1, bytes(32), times(now))
 
     async def look() -> tuple[int, float]:
         found = await Logins._block_after_revocations(me)
-        return int(found["timestamp"], 16), asyncio.get_running_loop().time()
+        return found.time, asyncio.get_running_loop().time()
 
-    me: Any = SimpleNamespace(_ended_until=ended_until, chain=SimpleNamespace(rpc=SimpleNamespace(block=block)))
+    me: Any = SimpleNamespace(_ended_until=ended_until, chain=SimpleNamespace(newest_block=newest))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logins, "time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time()))
         return virtual_time.run(look())
@@ -169,20 +170,18 @@ def test_a_login_waits_for_a_block_after_what_was_ended_and_not_for_ever() -> No
     assert logins.MOST_ENDED_AHEAD <= took <= logins.MOST_ENDED_AHEAD + 2 * logins.ENDED_POLL
 
 
-@pytest.mark.parametrize(
-    ("age", "named"), [(logins.BLOCK_SPREADS_SECONDS, "hash"), (1, "parentHash"), (-60, "parentHash")]
-)
+@pytest.mark.parametrize(("age", "named"), [(logins.BLOCK_SPREADS_SECONDS, b"block"), (1, b"parent"), (-60, b"parent")])
 async def test_a_login_names_a_block_that_had_time_to_spread(
-    monkeypatch: pytest.MonkeyPatch, age: int, named: str
+    monkeypatch: pytest.MonkeyPatch, age: int, named: bytes
 ) -> None:
-    async def newest() -> dict[str, str]:
-        return {"timestamp": hex(NOW - age), "number": "0x9", "hash": "hash", "parentHash": "parentHash"}
+    async def newest() -> Block:
+        return Block(9, b"block", NOW - age, b"parent")
 
     monkeypatch.setattr(logins, "time", SimpleNamespace(time=lambda: float(NOW)))
     me: Any = SimpleNamespace(_block_after_revocations=newest, _seen_block=8)
-    assert await Logins._recent_block(me) == named
+    assert await Logins._recent_block(me) == "0x" + named.hex()
     me._seen_block = 9
-    assert await Logins._recent_block(me) == "hash"
+    assert await Logins._recent_block(me) == "0x" + b"block".hex()
 
 
 # ---- how often ------------------------------------------------------------------------------------------------------

@@ -12,27 +12,46 @@ from keyquorum.auth.request import MAX_LIFETIME, REVOKE
 from keyquorum.client import session as sessions
 from keyquorum.client import sessions as service
 from keyquorum.client.errors import ChainError
+from keyquorum.client.network import ChainView
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.sessions import Sessions
 
 NOW = 1_800_000_000
+BLOCK = {"number": "0x1", "timestamp": hex(NOW), "hash": "0x" + "11" * 32, "parentHash": "0x" + "22" * 32}
 WHO = {"identity": {"type": 1, "id": "0x" + "11" * 20}}
 
 
-def asking(block: dict[str, str] | None) -> Any:
-    async def newest(_: str) -> dict[str, str] | None:
-        return block
+class Endpoint:
+    """An endpoint that says `block` of the newest one."""
 
-    return SimpleNamespace(_client=SimpleNamespace(chain=SimpleNamespace(rpc=SimpleNamespace(block=newest))))
+    name = "it"
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+
+    async def block(self, _: str) -> Any:
+        return self._block
+
+
+def asking(block: Any) -> Any:
+    network: Any = None
+    endpoint: Any = Endpoint(block)
+    return SimpleNamespace(_client=SimpleNamespace(chain=ChainView(network, endpoint)))
 
 
 @pytest.mark.parametrize("ahead", [-5, 0, 1, 20])
 async def test_the_newest_login_there_can_be_is_the_one_of_the_newest_block(ahead: int) -> None:
-    newest = await Sessions._newest_login(asking({"timestamp": hex(NOW + ahead)}))
+    newest = await Sessions._newest_login(asking(BLOCK | {"timestamp": hex(NOW + ahead)}))
     assert newest == Context(now=NOW, block_time=NOW + ahead).after_block
 
 
-@pytest.mark.parametrize("block", [None, {}, {"number": "0x1"}])
+@pytest.mark.parametrize(
+    "block",
+    [
+        None, {}, {"number": "0x1"}, BLOCK | {"timestamp": "soon"}, BLOCK | {"timestamp": hex(2**63)},
+        BLOCK | {"hash": "0x12"}, BLOCK | {"parentHash": None},
+    ],
+)  # fmt: skip
 async def test_an_endpoint_without_a_newest_block_ends_nothing(block: dict[str, str] | None) -> None:
     with pytest.raises(ChainError):
         await Sessions._newest_login(asking(block))

@@ -23,13 +23,20 @@ from keyquorum.auth import request as requests
 from keyquorum.client import AsyncClient
 from keyquorum.client.fanout import ATTEMPTS, Fanout
 from keyquorum.client.jobs import SignJob
+from keyquorum.client.patience import SPARE_RUNS
 from keyquorum.client.runs import Asked, SignedRuns, spread
 
-pytestmark = pytest.mark.usefixtures("refusals_uncounted")
+pytestmark = pytest.mark.usefixtures("refusals_uncounted", "patience_without_end")
 
 EVIL = 2
 HONEST = (1, 3, 4)
 Forward = Callable[[str, Any], Awaitable[None]]
+
+
+@pytest.fixture
+def patience_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a client waits follows the machine, however slow that is."""
+    monkeypatch.setattr("keyquorum.client.patience.MOST", 10.0)
 
 
 class Evil:
@@ -56,6 +63,8 @@ class Evil:
     async def until_known(self, client: AsyncClient, act: Callable[[int], Awaitable[Any]]) -> None:
         """Act until the client has found the node out; each time it must work nevertheless."""
         for number in range(20):
+            # Where every run takes a second, a busy machine, silence would say nothing and further runs run out.
+            client._fanout.patience._spare = SPARE_RUNS
             await act(number)
             if client._fanout.book.has_fault(EVIL):
                 return

@@ -17,6 +17,7 @@ from test_runner import SID, World, party, talk
 from keyquorum.algebra.curve import generator_times
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth.errors import AuthError
+from keyquorum.chain.block import Block
 from keyquorum.chain.rpc import Rpc
 from keyquorum.node import (
     access,
@@ -33,7 +34,6 @@ from keyquorum.node import (
 from keyquorum.node.access import Access
 from keyquorum.node.attempts import Attempts
 from keyquorum.node.audit import Audit, Entry
-from keyquorum.node.chain_quorum import Block
 from keyquorum.node.chain_view import ChainView, Head
 from keyquorum.node.config import AuditSection
 from keyquorum.node.connection import Limits

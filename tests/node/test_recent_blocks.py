@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from keyquorum.chain.block import Block
 from keyquorum.chain.rpc import Rpc
-from keyquorum.node.chain_quorum import Block
 from keyquorum.node.recent_blocks import RecentBlocks
 
 

@@ -158,7 +158,7 @@ EXCUSED: dict[str, dict[str, str]] = {
         "intents.evm_calls": "WORD",
         "intents.intent": "PERSONAL_MESSAGE RAW_DIGEST TRANSACTION TYPED_DATA",
         "intents.lenient": "ADDRESS_BYTES",
-        "node.chain_quorum": "NUMBERS",
+        "chain.block": "NUMBERS",
         "node.database": "_DENIED",
         "node.identity_secret": "REFERENCE_BYTES",
         "node.problem": "BAD_REQUEST CONFLICT NOT_FOUND TOO_LARGE TOO_MANY",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from keyquorum.auth.network import from_checksum
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import DEFAULT_USES, MAX_SESSION, Statement
 from keyquorum.chain.account import checksum
-from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.chain.block import Block
 from keyquorum.client import session as sessions
 from keyquorum.client.connection import Connection, KeyLike, token_of
 from keyquorum.client.errors import BadAnswer, Misconfigured
-from keyquorum.client.network import Network, chain_error
+from keyquorum.client.network import Network
 from keyquorum.client.results import token_hex
 from keyquorum.client.runs import Asked, FreshRuns
 from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, Session, ask_to_log_in
@@ -208,20 +208,17 @@ class Logins(Connection):
         A login counts as made a second after this block, so it must not be older than a revocation of a moment ago: a
         block of which the nodes were seen to know counts as known at once.
         """
-        try:
-            block = await self._block_after_revocations()
-            settled = int(block["timestamp"], 16) + BLOCK_SPREADS_SECONDS <= time.time()
-            known = settled or int(block["number"], 16) <= self._seen_block
-            return str(block["hash"] if known else block["parentHash"])
-        except (RpcError, RpcUnreachable, KeyError) as error:
-            raise chain_error("the newest block", error) from None
+        block = await self._block_after_revocations()
+        settled = block.time + BLOCK_SPREADS_SECONDS <= time.time()
+        known = block.hash if settled or block.number <= self._seen_block else block.parent
+        return "0x" + known.hex()
 
-    async def _block_after_revocations(self) -> Mapping[str, Any]:
+    async def _block_after_revocations(self) -> Block:
         """Return the newest block; waits a little while for one that is younger than what this client has ended."""
         patience = time.monotonic() + MOST_ENDED_AHEAD
         while True:
-            block = await self.chain.rpc.block("latest") or {}
-            if int(block["timestamp"], 16) >= self._ended_until or time.monotonic() >= patience:
+            block = await self.chain.newest_block()
+            if block.time >= self._ended_until or time.monotonic() >= patience:
                 return block
             await asyncio.sleep(ENDED_POLL)
 

@@ -24,6 +24,7 @@ from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import chain_id_of
 from keyquorum.chain import registry
 from keyquorum.chain.account import checksum
+from keyquorum.chain.block import Block, read_block
 from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, eth_address, interface
 from keyquorum.chain.contracts import token_id as token_id_of
 from keyquorum.chain.fees import TooDear
@@ -191,6 +192,16 @@ class ChainView:
             return await self.rpc.block_number()
         except (RpcError, RpcUnreachable) as error:
             raise chain_error("the newest block", error) from None
+
+    async def newest_block(self) -> Block:
+        """Return the newest block that the endpoint knows."""
+        try:
+            found = await read_block(self.rpc, "latest")
+        except (RpcError, RpcUnreachable, ValueError) as error:
+            raise chain_error("the newest block", error) from None
+        if found is None:
+            raise ChainError("the chain endpoint knows no newest block")
+        return found
 
     async def ask(self, contract: Contract, name: str, *args: Any, block: int | str = "latest") -> Any:
         """Call a view, at `block`; raise `ChainError`."""

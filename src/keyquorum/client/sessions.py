@@ -13,12 +13,10 @@ import msgspec
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import Revocation, read_revocation
 from keyquorum.chain.account import checksum
-from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client import session_list
 from keyquorum.client.checks import executed
 from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import BadAnswer
-from keyquorum.client.network import chain_error
 from keyquorum.client.results import token_hex
 from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import FreshRuns
@@ -119,11 +117,7 @@ class Sessions:
 
     async def _newest_login(self) -> int:
         """Return the time (Unix seconds) of the newest login that there can be: the chain's clock may be ahead."""
-        try:
-            block = await self._client.chain.rpc.block("latest") or {}
-            return int(block["timestamp"], 16) + 1
-        except (RpcError, RpcUnreachable, KeyError) as error:
-            raise chain_error("the newest block", error) from None
+        return (await self._client.chain.newest_block()).time + 1
 
     async def _delivered(self, what: Revocation, before: int, done: _Revoked) -> Mapping[str, Any]:
         """Return the receipt; raise `BadAnswer` unless the transaction revoked just this, up to `before` at least.

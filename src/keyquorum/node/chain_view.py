@@ -22,10 +22,11 @@ from eth_hash.auto import keccak
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import network_id, to_checksum
 from keyquorum.chain import guarded_call, registry
+from keyquorum.chain.block import Block, read_block
 from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.rpc import Reverted, Rpc, from_hex
 from keyquorum.node.answers import Answers
-from keyquorum.node.chain_quorum import Block, ChainUnavailable, Disagree, Quorum, Unusable, read_block
+from keyquorum.node.chain_quorum import ChainUnavailable, Disagree, Quorum, Unusable
 from keyquorum.node.recent_blocks import RECENT_BLOCKS, RecentBlocks
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ Requests, sessions and logins carry times, and a node whose clock stands wrong r
 itself: so nodes tell each other the time. A clock is wrong when it stands away from the middle of all clocks heard of
 late, the own one among them; fewer than half of the nodes cannot move that middle. A block from the future says that
 this clock is behind, unless the peers' clocks agree with it: then it is the chain that is ahead, as a development chain
-is after many blocks at a time, and nothing that a node does depends on that. A block from the past says nothing.
+is after many blocks at a time, and the node signs all the same. A block from the past says nothing.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from keyquorum.chain.block import Block
 from keyquorum.chain.rpc import Rpc
-from keyquorum.node.chain_quorum import Block, read_blocks
+from keyquorum.node.chain_quorum import read_blocks
 
 RECENT_BLOCKS = 256
 
