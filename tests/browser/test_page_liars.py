@@ -183,9 +183,13 @@ async def test_wrong_keys_in_the_directory_do_not_hide_the_right_one(world: Any,
     junk = ["", "A", "AAAA", "!!", 5, None, "pQECAyYgASFYIA"]
     wrong = {"public_key": junk[0], "others": junk[1:], "more": True}
     pages = iter([wrong, wrong, {"public_key": junk[0], "others": [*junk[1:], told["public_key"]], "more": False}])
-    await lie(device, "/v1/passkeys/*", lambda _: next(pages), forward=False)
+    asked = await lie(device, "/v1/passkeys/*", lambda _: next(pages), forward=False)
+    # Who reads so many pages is asked to slow down, and comes back.
+    wait = {"error": {"code": "too_many_requests", "message": "too many requests", "hint": "slow down"}}
+    await device.page.route("**/v1/passkeys/*", lambda route: route.fulfill(status=429, json=wait), times=2)
     said = await device.click("#choices", "Use a passkey I have")
     assert await device.own_keys() == [await person.text("#address")], said
+    assert len(asked) == 3
 
 
 # -- the gateway: taking away -----------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ import json
 import random
 import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from eth_abi.abi import encode as abi_encode
 from eth_account import Account
 from eth_hash.auto import keccak
+from json_server import JsonHandler
 from page_modules import JS, Ask
 
 from keyquorum import intents
@@ -315,13 +316,13 @@ def test_no_module_loads_anything_from_elsewhere_or_writes_markup() -> None:
         assert "https://" not in text and "//cdn" not in text, path.name
 
 
-class _LongLists(BaseHTTPRequestHandler):
+class _LongLists(JsonHandler):
     """A chain endpoint on which a stranger has lengthened every list; each page says only what it was asked for."""
 
     PLACES = 1050
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = self.asked()
         data = bytes.fromhex(asked["params"][0]["data"][2:])
         permissions = interface("PKPPermissions")
         if data[:4] in (
@@ -339,15 +340,7 @@ class _LongLists(BaseHTTPRequestHandler):
             else:
                 answer = abi_encode(["uint256[]"], [list(range(offset, min(offset + limit, self.PLACES)))])
             assert limit <= 200
-        body = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": "0x" + answer.hex()}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        self.reply({"jsonrpc": "2.0", "id": asked["id"], "result": "0x" + answer.hex()})
 
 
 def test_lists_that_strangers_lengthen_are_read_a_page_at_a_time_to_their_end(ask: Ask) -> None:

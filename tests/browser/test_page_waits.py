@@ -6,11 +6,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from eth_abi import encode
+from json_server import JsonHandler
 from page_modules import Ask
 
 from keyquorum.algebra.rng import SeededRng
@@ -62,23 +63,12 @@ class Served:
 def served() -> Iterator[Served]:
     made = Served()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_GET(self) -> None:
             self.reply(made.answer(self.path, None))
 
         def do_POST(self) -> None:
-            self.reply(made.answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-
-        def reply(self, answer: Any) -> None:
-            body = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            self.reply(made.answer(self.path, self.asked()))
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

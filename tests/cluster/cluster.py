@@ -91,18 +91,26 @@ class Cluster:
         """How many correlations each node holds with each peer."""
         return {(i, j): node._inventory.available(j) for i, node in self.nodes.items() for j in self.nodes if i != j}
 
+    def running(self) -> bool:
+        """Whether a node is in the middle of a run."""
+        return any(node._runner.active for node in self.nodes.values())
+
     async def restocked(self, least: int = STOCKED, seconds: float = 120.0) -> None:
         """Wait until the nodes can sign so often: their loop may have stood still while other tests ran in their place.
 
-        Then every connection has timed out, and with it all that a pair held.
+        Then every connection has timed out, and with it all that a pair held. Runs that a test began and left are over
+        then, too: they would end, and be counted, in the next one.
         """
         try:
             async with asyncio.timeout(seconds):
-                while any(min(pair) < least for pair in self.stock().values()):  # noqa: ASYNC110
+                while any(min(pair) < least for pair in self.stock().values()) or self.running():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
                 await self.ready(seconds)
         except TimeoutError:
-            states = {party: (node._links.states(), node.not_ready_because()) for party, node in self.nodes.items()}
+            states = {
+                party: (node._links.states(), node._runner.active, node.not_ready_because())
+                for party, node in self.nodes.items()
+            }
             raise AssertionError(f"not restocked within {seconds:g} s: {self.stock()} {states}") from None
 
     async def quiet(self) -> None:

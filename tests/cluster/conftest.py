@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from allowances import Allowances
 from cluster import Cluster, make_cluster
 from keyquorum.serving import shell
 from keyquorum.serving.buckets import Buckets
@@ -23,9 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    # Whole files of refusals come from one address.
-    with pytest.MonkeyPatch.context() as patch:
+async def cluster(tmp_path_factory: pytest.TempPathFactory, allowances: Allowances) -> AsyncIterator[Cluster]:
+    # A single test of refusals has more of them than an address may have.
+    with pytest.MonkeyPatch.context() as patch, allowances.watching():
         patch.setattr(shell, "REFUSALS", 1_000_000)
         async with make_cluster(tmp_path_factory.mktemp("cluster")) as made:
             yield made
@@ -39,21 +40,16 @@ async def key(cluster: Cluster):
         return (await client.mint()).key
 
 
+@pytest.fixture(scope="session")
+def allowances() -> Allowances:
+    return Allowances()
+
+
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
-async def what_other_tests_did_is_over(request: pytest.FixtureRequest, cluster: Cluster) -> None:
+async def what_other_tests_did_is_over(cluster: Cluster, allowances: Allowances) -> None:
     """All tests come from one address and spend from the same pools: no test pays for another's."""
-    for node in cluster.nodes.values():
-        for kept in _buckets(node.sessions._quotas):
-            kept._levels.clear()
+    allowances.give_back()
     await cluster.restocked()
-
-
-def _buckets(quotas: object) -> Iterator[Buckets]:
-    for kept in vars(quotas).values():
-        if isinstance(kept, Buckets):
-            yield kept
-        elif isinstance(kept, dict):
-            yield from (one for one in kept.values() if isinstance(one, Buckets))
 
 
 @pytest.fixture

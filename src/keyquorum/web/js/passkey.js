@@ -7,7 +7,7 @@
  * @module
  */
 import { concat, equal, fromBase64url, fromInteger, random, sha256, toBase64url, toHex, toInteger } from "./bytes.js";
-import { get } from "./gateway.js";
+import { get, Refused } from "./gateway.js";
 import { load, save } from "./store.js";
 import { Tag, taggedHash } from "./transcript.js";
 
@@ -19,6 +19,8 @@ const HAS_EXTENSIONS = 0x80;
 const TIMEOUT = 120_000;
 const MOST_IN_A_PAGE = 256;
 const MOST_PAGES = 1000;
+const MOST_TRIES = 5;
+const PAUSE = 500;
 
 /** @param {string} credentialId base64url */
 const remembered = (credentialId) => `passkey:${credentialId}`;
@@ -105,6 +107,23 @@ export async function prove(rpId, challenge, allowed = []) {
   return { ...assertion, public_key: toBase64url(await keyOf(assertion)) };
 }
 
+/**
+ * A page of the gateway's directory; whoever put many keys before the right one must not use up what may be looked up.
+ * @param {string} credentialId
+ * @param {number} page
+ * @returns {Promise<any>}
+ */
+async function directory(credentialId, page) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await get(`/v1/passkeys/${credentialId}?page=${page}`);
+    } catch (error) {
+      if (!(error instanceof Refused) || error.code !== "too_many_requests" || tries === MOST_TRIES) throw error;
+      await new Promise((over) => setTimeout(over, PAUSE * tries));
+    }
+  }
+}
+
 /** @param {any} text that anybody may have written @returns {Uint8Array | undefined} what is no key hides no other */
 function asKey(text) {
   try {
@@ -122,7 +141,7 @@ async function keyOf(assertion) {
   const known = await load(remembered(assertion.credential_id));
   if (known) return fromBase64url(known);
   for (let page = 0, more = true; more && page < MOST_PAGES; page++) {
-    const told = await get(`/v1/passkeys/${assertion.credential_id}?page=${page}`);
+    const told = await directory(assertion.credential_id, page);
     const named = [told.public_key, ...(Array.isArray(told.others) ? told.others : [])].slice(0, MOST_IN_A_PAGE);
     for (const text of named) {
       const key = asKey(text);
