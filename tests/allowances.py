@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
-import pytest
+import gc
+from collections.abc import Hashable
 
 from keyquorum.serving.buckets import Buckets
 
 
 class Allowances:
-    """All buckets that were made while it was watching, whoever keeps them."""
+    """All the buckets that there are, whoever keeps them."""
 
     def __init__(self) -> None:
-        self._made: weakref.WeakSet[Buckets] = weakref.WeakSet()
+        self._whose: Hashable = None
+        self._buckets: list[Buckets] = []
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Know of every bucket that is made from now on."""
-        made, make = self._made, Buckets.__init__
-
-        def noted(self: Buckets, *arguments: Any, **options: Any) -> None:
-            make(self, *arguments, **options)
-            made.add(self)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Buckets, "__init__", noted)
-            yield
-
-    def give_back(self) -> None:
-        """Fill every bucket."""
-        for buckets in self._made:
+    def give_back(self, whose: Hashable) -> None:
+        """Fill every bucket; they are looked for again when those `whose` they are have changed."""
+        if whose != self._whose:
+            self._whose, self._buckets = whose, [one for one in gc.get_objects() if type(one) is Buckets]
+        for buckets in self._buckets:
             buckets._levels.clear()

@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from devices import Device
 from page_modules import Ask, runner
 
-from allowances import Allowances
 from cluster import ETHER, HOST, Cluster
 from codes.code_world import Mailboxes, smtp_server
 from held_ports import free_ports
@@ -65,7 +64,6 @@ class World:
     mail: Mailboxes
     discord: Discord
     issuer: str | None
-    allowances: Allowances
 
 
 def _login_sections(origin: str, world: Providers) -> dict[str, Any]:
@@ -178,17 +176,15 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
     chromium()
     folder = tmp_path_factory.mktemp("browser")
     (port,) = free_ports(1)
-    origin, allowances = f"http://localhost:{port}", Allowances()
-    with allowances.watching():
-        async with (
-            _providers(folder) as providers,
-            _nodes(folder, origin, _login_sections(origin, providers)) as cluster,
-            _code_services(cluster.deployment.network, providers) as codes,
-        ):
-            await cluster.pool_filled(2)
-            async with Server(_gateway(cluster, port, providers, codes)) as server:
-                asked = providers.mail, providers.discord, providers.issuer
-                yield World(cluster, server, origin, *asked, allowances)
+    origin = f"http://localhost:{port}"
+    async with (
+        _providers(folder) as providers,
+        _nodes(folder, origin, _login_sections(origin, providers)) as cluster,
+        _code_services(cluster.deployment.network, providers) as codes,
+    ):
+        await cluster.pool_filled(2)
+        async with Server(_gateway(cluster, port, providers, codes)) as server:
+            yield World(cluster, server, origin, providers.mail, providers.discord, providers.issuer)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +219,6 @@ async def browser() -> AsyncIterator[Any]:
 async def new_device(browser: Any, world: World) -> AsyncIterator[Any]:
     """`await new_device()`: a person's device, with a browser profile and an authenticator of its own."""
     devices: list[Device] = []
-    world.allowances.give_back()
     await world.cluster.restocked()
 
     async def make(*, verified: bool = True) -> Device:

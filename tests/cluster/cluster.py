@@ -17,6 +17,7 @@ import aiohttp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from allowances import Allowances
 from held_ports import free_ports
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
@@ -32,6 +33,7 @@ from keyquorum.node.config import load
 HOST = "127.0.0.1"
 ETHER = 10**18
 STOCKED = 32
+LOOKS = 3
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Cluster:
     urls: list[str]
     nodes: dict[int, Node] = field(default_factory=dict)
     user: LocalAccount = field(default_factory=lambda: Account.from_key(ACCOUNTS[1][1]))
+    allowances: Allowances = field(default_factory=Allowances)
 
     @property
     def network(self) -> Network:
@@ -91,26 +94,33 @@ class Cluster:
         """How many correlations each node holds with each peer."""
         return {(i, j): node._inventory.available(j) for i, node in self.nodes.items() for j in self.nodes if i != j}
 
-    def running(self) -> bool:
-        """Whether a node is in the middle of a run."""
-        return any(node._runner.active for node in self.nodes.values())
+    def answering(self) -> bool:
+        """Whether a node is in the middle of a request that makes a run."""
+        tables = (service._attempts for node in self.nodes.values() for service in (node.signing, node.sessions))
+        return any(entry.running for table in tables for entry in table._entries.values())
+
+    async def settled(self, seconds: float = 120.0) -> None:
+        """Wait until what was asked before is over: a client leaves when it has enough, and its further runs go on."""
+        async with asyncio.timeout(seconds):
+            looks = 0
+            while looks < LOOKS:
+                looks = 0 if self.answering() else looks + 1
+                await asyncio.sleep(0.02)
 
     async def restocked(self, least: int = STOCKED, seconds: float = 120.0) -> None:
         """Wait until the nodes can sign so often: their loop may have stood still while other tests ran in their place.
 
-        Then every connection has timed out, and with it all that a pair held. Runs that a test began and left are over
-        then, too: they would end, and be counted, in the next one.
+        Then every connection has timed out, and with it all that a pair held. What an address may spend is there again,
+        too: all tests come from one.
         """
+        self.allowances.give_back(tuple(map(id, self.nodes.values())))
         try:
             async with asyncio.timeout(seconds):
-                while any(min(pair) < least for pair in self.stock().values()) or self.running():  # noqa: ASYNC110
+                while any(min(pair) < least for pair in self.stock().values()):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
                 await self.ready(seconds)
         except TimeoutError:
-            states = {
-                party: (node._links.states(), node._runner.active, node.not_ready_because())
-                for party, node in self.nodes.items()
-            }
+            states = {party: (node._links.states(), node.not_ready_because()) for party, node in self.nodes.items()}
             raise AssertionError(f"not restocked within {seconds:g} s: {self.stock()} {states}") from None
 
     async def quiet(self) -> None:

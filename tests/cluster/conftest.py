@@ -11,7 +11,6 @@ import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from allowances import Allowances
 from cluster import Cluster, make_cluster
 from keyquorum.serving import shell
 from keyquorum.serving.buckets import Buckets
@@ -24,9 +23,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cluster(tmp_path_factory: pytest.TempPathFactory, allowances: Allowances) -> AsyncIterator[Cluster]:
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     # A single test of refusals has more of them than an address may have.
-    with pytest.MonkeyPatch.context() as patch, allowances.watching():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shell, "REFUSALS", 1_000_000)
         async with make_cluster(tmp_path_factory.mktemp("cluster")) as made:
             yield made
@@ -40,15 +39,9 @@ async def key(cluster: Cluster):
         return (await client.mint()).key
 
 
-@pytest.fixture(scope="session")
-def allowances() -> Allowances:
-    return Allowances()
-
-
 @pytest_asyncio.fixture(autouse=True, loop_scope="session")
-async def what_other_tests_did_is_over(cluster: Cluster, allowances: Allowances) -> None:
+async def what_other_tests_did_is_over(cluster: Cluster) -> None:
     """All tests come from one address and spend from the same pools: no test pays for another's."""
-    allowances.give_back()
     await cluster.restocked()
 
 

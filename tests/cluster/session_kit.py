@@ -205,11 +205,12 @@ async def seen_by_all(cluster: Cluster) -> None:
             pass
 
 
-def runs_of(cluster: Cluster, *protocols: str) -> int:
-    """How many runs of these kinds the nodes have made: what is refused makes none, and so spends nothing.
+async def runs_of(cluster: Cluster, *protocols: str) -> int:
+    """How many runs of these kinds the nodes have made, when all are over: what is refused makes none, spends nothing.
 
     Not the stock of correlations, which the making of new keys takes from as well.
     """
+    await cluster.settled()
     samples = [
         sample
         for node in cluster.nodes.values()

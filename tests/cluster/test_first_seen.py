@@ -176,11 +176,11 @@ async def test_a_login_that_a_node_sees_first_works_and_is_found_out(cluster: Cl
 
 async def test_a_commitment_to_one_login_is_no_obstacle_to_another(cluster: Cluster) -> None:
     """Two people, or one twice, at the same time: nothing of the one is keyed by anything of the other."""
-    before = runs_of(cluster)
+    before = await runs_of(cluster)
     sessions = await asyncio.gather(*(open_session(cluster, Account.create()) for _ in range(4)))
     assert len({session.id for session in sessions}) == 4
     await cluster.quiet()
-    assert runs_of(cluster) == before + 12
+    assert await runs_of(cluster) == before + 12
 
 
 async def test_a_request_is_signed_again_with_other_runs_until_it_is_served(cluster: Cluster, key: Any) -> None:

@@ -58,9 +58,9 @@ async def nothing_spent(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> As
     """Neither a run nor a row; and nobody is locked out for failing here."""
     for node in cluster.nodes.values():
         monkeypatch.setattr(node.sessions._quotas, "check_login", lambda claim: None)
-    runs, rows = runs_of(cluster), [node.commitments._store._counts[0] for node in cluster.nodes.values()]
+    runs, rows = await runs_of(cluster), [node.commitments._store._counts[0] for node in cluster.nodes.values()]
     yield
-    assert runs_of(cluster) == runs
+    assert await runs_of(cluster) == runs
     assert [node.commitments._store._counts[0] for node in cluster.nodes.values()] == rows
 
 

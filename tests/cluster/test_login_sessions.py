@@ -321,9 +321,9 @@ async def test_signatures_are_counted_and_repeats_are_not(cluster: Cluster, fres
     assert codes(await sign_with(cluster, lent, fresh.token_id)) == ["used_up"] * 3
     assert codes(await sign_with(cluster, session, fresh.token_id)) == OK
     assert codes(await sign_with(cluster, session, fresh.token_id)) == ["used_up"] * 3
-    before = runs_of(cluster)
+    before = await runs_of(cluster)
     assert codes(await sign_with(cluster, session.lend(uses=1), fresh.token_id)) == ["used_up"] * 3
-    assert runs_of(cluster) == before
+    assert await runs_of(cluster) == before
 
 
 async def test_the_same_request_again_is_one_use(cluster: Cluster, fresh: Any) -> None:
@@ -413,10 +413,10 @@ async def test_the_answers_have_the_form_that_the_document_says(cluster: Cluster
 ])  # fmt: skip
 async def test_a_revocation_of_another_form_is_refused(cluster: Cluster, intent: dict[str, Any]) -> None:
     session = await open_session(cluster, cluster.user)
-    before = runs_of(cluster)
+    before = await runs_of(cluster)
     for status, answer in await ask(cluster, "/v1/revocations", session.body("revoke", intent)):
         assert status == 400, answer
-    assert runs_of(cluster) == before
+    assert await runs_of(cluster) == before
 
 
 async def test_a_request_counts_only_where_its_kind_belongs(cluster: Cluster, fresh: Any) -> None:

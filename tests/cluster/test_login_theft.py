@@ -115,18 +115,18 @@ async def test_a_wallets_login_is_worth_nothing_for_another_statement(cluster: C
     user, own, thief = Account.create(), new_key(), new_key()
     seen = await new_statement(cluster, own.public, scopes=(2,), keys=("0x" + "11" * 32,))
     proof = prove(user, seen)
-    runs, tried = runs_of(cluster), 0
+    runs, tried = await runs_of(cluster), 0
     for name, statement in ({"as it is": seen} | await stolen_statements(cluster, seen, thief)).items():
         expected = "wrong_challenge" if statement.session == thief.public else "bad_signature"
         for answer in await ask(cluster, "/v1/sessions", login_body(thief, statement, proof)):
             tried += 1
             assert codes([answer]) == [expected], name
     assert tried == 24
-    assert runs_of(cluster) == runs
+    assert await runs_of(cluster) == runs
     await cluster.quiet()
     # Racing ahead did not spoil the user's own login either.
     assert codes(await ask(cluster, "/v1/sessions", login_body(own, seen, proof))) == [""] * 3
-    assert runs_of(cluster) == runs + 3
+    assert await runs_of(cluster) == runs + 3
 
 
 async def test_a_captured_certificate_request_or_step_is_worth_nothing(cluster: Cluster) -> None:

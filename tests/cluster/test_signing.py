@@ -55,9 +55,9 @@ async def test_a_repeat_gets_the_same_share_and_spends_nothing(cluster: Cluster,
     body = await body_for(cluster, key, intents.message_intent("once"))
     first = await ask_all(cluster, body)
     assert [status for status, _ in first] == [200, 200, 200]
-    before = runs_of(cluster)
+    before = await runs_of(cluster)
     assert await ask_all(cluster, body) == first
-    assert runs_of(cluster) == before  # only a run spends
+    assert await runs_of(cluster) == before  # only a run spends
 
 
 async def test_the_same_id_with_another_payload_is_a_conflict(cluster: Cluster, key: Any) -> None:
@@ -88,11 +88,11 @@ BAD_RUNS = {
 @pytest.mark.parametrize("name", BAD_RUNS)
 async def test_a_wrong_signer_set_is_refused_before_anything_is_spent(cluster: Cluster, key: Any, name: str) -> None:
     body = await body_for(cluster, key, intents.message_intent("set"), **BAD_RUNS[name])
-    before = runs_of(cluster)
+    before = await runs_of(cluster)
     status, answer = await cluster.post(1, "/v1/sign", body)
     assert status == 400
     assert answer["error"]["code"]
-    assert runs_of(cluster) == before
+    assert await runs_of(cluster) == before
 
 
 async def test_a_node_that_is_not_among_the_signers_refuses(cluster: Cluster, key: Any) -> None:
@@ -117,9 +117,9 @@ async def test_a_raw_digest_is_refused_until_the_owner_grants_it(cluster: Cluste
 async def test_a_digest_of_zero_or_beyond_the_order_costs_nothing(cluster: Cluster, key: Any, digest: bytes) -> None:
     body = await body_for(cluster, key, {"kind": "raw-digest", "digest": "0x" + "01" * 32})
     body["request"] = await resign(cluster, key, {"kind": "raw-digest", "digest": "0x" + digest.hex()}, body)
-    before = runs_of(cluster)
+    before = await runs_of(cluster)
     status, answer = await cluster.post(1, "/v1/sign", body)
-    assert (status, runs_of(cluster)) == (400, before), answer
+    assert (status, await runs_of(cluster)) == (400, before), answer
 
 
 async def resign(cluster: Cluster, key: Any, intent: dict[str, Any], body: dict[str, Any]) -> str:

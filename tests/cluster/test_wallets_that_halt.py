@@ -35,7 +35,7 @@ async def login(cluster: Cluster, address: bytes, signature: bytes = b"\xab" * 6
 async def test_a_wallet_that_halts_has_refused_at_each_node(
     cluster: Cluster, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body, runs, failed = await login(cluster, await wallet(cluster, NEVER[what])), runs_of(cluster), []
+    body, runs, failed = await login(cluster, await wallet(cluster, NEVER[what])), await runs_of(cluster), []
     for node in cluster.nodes.values():
         monkeypatch.setattr(node.sessions._quotas, "login_failed", failed.append)
     answers = await ask(cluster, "/v1/sessions", body, *SIGNERS)
@@ -43,7 +43,7 @@ async def test_a_wallet_that_halts_has_refused_at_each_node(
     assert {status for status, _ in answers} == {401}
     assert len(failed) == 3
     assert len(set(failed)) == 1
-    assert runs_of(cluster) == runs
+    assert await runs_of(cluster) == runs
 
 
 async def test_questions_to_wallets_run_out_before_they_are_put_even_if_all_are_answered_yes(
