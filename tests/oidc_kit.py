@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import UNAVAILABLE, AuthError
+from keyquorum.auth.errors import AuthError
+from keyquorum.refusal import UNAVAILABLE
 
 ISSUER = "https://accounts.example"
 CLIENT = "wallet.apps.example"

@@ -13,11 +13,12 @@ import pytest
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.commitment import MAX_AGE, MEMORY_SECONDS, Commitment, Receipt
 from keyquorum.auth.discord import DiscordSettings
-from keyquorum.auth.errors import UNAVAILABLE, AuthError
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Committee, Context, Proven, method, prove
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import MAX_SESSION
 from keyquorum.chain.account import address_of
+from keyquorum.refusal import UNAVAILABLE
 
 TOKEN = "mfa2K9mZsQbCxW3dAvYt5rEuPn8Lg1"
 OURS, USER = "1000000000000000001", "80351110224678912"

@@ -170,10 +170,16 @@ def test_with_the_network_stopped_the_hint_says_how_to_start_it(folder: Path) ->
 
 def test_every_error_of_the_client_has_an_exit_code_of_its_own_kind() -> None:
     made: list[errors.KeyquorumError] = [
-        ProviderError("x"), ProviderError("x", code="wrong_token"), errors.Refused("x"), errors.Timeout("x"),
-        errors.Unavailable("x", needed=1, live=0), errors.BadAnswer("x"), errors.ChainError("x"),
-        errors.Misconfigured("x"), errors.TooExpensive("x", asked=2, allowed=1, setting="max_fee"),
-    ]  # fmt: skip
+        ProviderError("provider_failed", "x"),
+        ProviderError("wrong_token", "x"),
+        errors.Refused("a", "x"),
+        errors.Timeout("a", "x"),
+        errors.Unavailable("a", "x", needed=1, live=0),
+        errors.BadAnswer("a", "x"),
+        errors.ChainError("a", "x"),
+        errors.Misconfigured("a", "x"),
+        errors.TooExpensive("a", "x", asked=2, allowed=1, setting="max_fee"),
+    ]
     assert {type(one) for one in made} >= set(errors.KeyquorumError.__subclasses__())
     assert [output.exit_code(one) for one in made] == [4, 5, 3, 4, 4, 5, 6, 2, 2]
 

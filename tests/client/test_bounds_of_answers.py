@@ -192,7 +192,7 @@ async def test_a_request_is_signed_again_for_a_gateway_so_often() -> None:
 
     async def ask(path: str, body: Any, shape: Any) -> Any:
         asked.append(body["runs"])
-        raise Unavailable("used up", needed=3, live=4, code=learned.RUNS_USED_UP, parties={1: "slow"})
+        raise Unavailable(learned.RUNS_USED_UP, "used up", needed=3, live=4, parties={1: "slow"})
 
     async def away() -> set[int]:
         return set()

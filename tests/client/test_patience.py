@@ -85,7 +85,7 @@ class _Job(Job[bool, Signers]):
 
     def finish(self, answers: Mapping[int, bool]) -> Signers:
         if not all(answers.values()):
-            raise BadAnswer("the shares do not make a valid signature")
+            raise BadAnswer("bad_answer", "the shares do not make a valid signature")
         return tuple(sorted(answers))
 
 
@@ -329,7 +329,7 @@ async def test_one_nodes_word_against_all_others_weighs_less_than_that_it_failed
     world = World()
 
     async def accuse(signers: Signers) -> Any:
-        raise NodeBusy("a signer is silent", code="signer_silent", parties=[1, 2, 3, 4])
+        raise NodeBusy("signer_silent", "a signer is silent", parties=[1, 2, 3, 4])
 
     world.answers[4] = accuse
     await world.ask_often(10)
@@ -344,7 +344,7 @@ async def test_what_two_say_alike_points_to_the_third() -> None:
 
     async def unlinked(signers: Signers) -> Any:
         if 3 in signers:
-            raise NodeBusy("a signer is not linked to this node", code="signer_unreachable", parties=[3])
+            raise NodeBusy("signer_unreachable", "a signer is not linked to this node", parties=[3])
         return True
 
     async def silent(_: Signers) -> Any:
@@ -358,7 +358,7 @@ async def test_what_two_say_alike_points_to_the_third() -> None:
 
 
 @pytest.mark.parametrize("words", [
-    NodeBusy("used up", code="quota_exceeded"), NodeRefused("no", code="not_permitted", status=403),
+    NodeBusy("quota_exceeded", "used up"), NodeRefused("not_permitted", "no", status=403),
 ])  # fmt: skip
 @virtual
 async def test_a_node_that_always_refuses_is_asked_now_and_then_and_ends_nothing(words: Exception) -> None:
@@ -380,7 +380,7 @@ async def test_more_than_n_minus_t_words_are_believed() -> None:
     world = World()
 
     async def refuse(_: Signers) -> Any:
-        raise NodeBusy("used up", code="quota_exceeded", status=429)
+        raise NodeBusy("quota_exceeded", "used up", status=429)
 
     world.answers = {1: refuse, 2: refuse}
     with pytest.raises(Refused) as caught:
@@ -397,7 +397,7 @@ async def test_when_nothing_helps_the_time_is_used_and_said() -> None:
     assert len(world.runs) <= 8
 
     async def down(_: Signers) -> Any:
-        raise NodeDown("no connection")
+        raise NodeDown("", "no connection")
 
     world.answers = {1: down, 2: down}
     with pytest.raises(Unavailable, match="at most 2 of 4 nodes answer"):
@@ -425,7 +425,7 @@ async def test_when_all_signed_runs_are_used_up_the_error_says_whom_to_leave_out
     world = World()
 
     async def down(_: Signers) -> Any:
-        raise NodeDown("no connection")
+        raise NodeDown("", "no connection")
 
     world.answers[1] = down
     with pytest.raises(Unavailable) as caught:

@@ -29,12 +29,12 @@ def test_the_compact_signature_has_65_bytes_and_v_of_27_or_28() -> None:
 
 def test_every_error_has_code_message_and_hint_and_one_root() -> None:
     errors = [
-        Refused("m", code="c", hint="h"),
-        Unavailable("m", needed=3, live=2),
-        BadAnswer("m", party=1),
-        Timeout("m"),
-        ChainError("m"),
-        Misconfigured("m"),
+        Refused("c", "m", "h"),
+        Unavailable("unavailable", "m", needed=3, live=2),
+        BadAnswer("bad_answer", "m", party=1),
+        Timeout("timeout", "m"),
+        ChainError("chain_error", "m"),
+        Misconfigured("misconfigured", "m"),
     ]
     for error in errors:
         assert isinstance(error, KeyquorumError)

@@ -128,10 +128,10 @@ def test_what_is_not_the_documented_shape_is_garbage(body: bytes) -> None:
 
 
 def test_a_gateways_failure_becomes_the_public_error() -> None:
-    refused = as_public(NodeRefused("m", code="c", hint="h", status=401))
+    refused = as_public(NodeRefused("c", "m", "h", status=401))
     assert (refused.code, refused.hint, getattr(refused, "status", 0)) == ("c", "h", 401)
-    assert as_public(NodeDown("m")).code == "gateway_unreachable"
-    assert as_public(NodeGarbage("m")).code == "bad_answer"
+    assert as_public(NodeDown("", "m")).code == "gateway_unreachable"
+    assert as_public(NodeGarbage("", "m")).code == "bad_answer"
 
 
 def test_no_request_of_ours_follows_a_redirect() -> None:

@@ -23,7 +23,7 @@ from keyquorum.auth import jws
 from keyquorum.auth.commitment import Commitment
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.node import api, chain_view, sessions, signing
-from keyquorum.node.problem import ApiError
+from keyquorum.refusal import Refusal
 from keyquorum.serving.buckets import Buckets
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")
@@ -148,7 +148,7 @@ async def world(cluster: Cluster, opened: tuple[Any, ...], monkeypatch: pytest.M
 
     async def run_signing(*_: Any) -> Any:
         made.seen.append("run")
-        raise ApiError(409, REACHED, "a run would be made", "none")
+        raise Refusal(REACHED, "a run would be made", "none", 409)
 
     monkeypatch.setattr(node.signing, "run_signing", run_signing)
     monkeypatch.setattr(node.commitments, "_configured", frozenset({"discord"}))

@@ -17,8 +17,8 @@ from keyquorum.auth.wallet_signature import Wrapped
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Sender
 from keyquorum.node import chain_view
-from keyquorum.node.problem import ApiError
 from keyquorum.node.signing import RunChoice
+from keyquorum.refusal import Refusal
 from keyquorum.serving.buckets import Buckets
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")
@@ -164,11 +164,11 @@ async def session_id_at(cluster: Cluster, party: int, monkeypatch: pytest.Monkey
     async def run(me: Any, work: Any, *_: Any, **__: Any) -> Any:
         work.close()
         seen.append(me.sid)
-        raise ApiError(409, "reached", "a run would be made", "none")
+        raise Refusal("reached", "a run would be made", "none", 409)
 
     with monkeypatch.context() as patch:
         patch.setattr(node._runner, "run", run)
-        with pytest.raises(ApiError, match="a run would"):
+        with pytest.raises(Refusal, match="a run would"):
             await node.signing.run_signing("session", key, b"\x11" * 32, b"\x22" * 32, RunChoice((1, 2, 3), 0))
     (sid,) = seen
     return sid

@@ -26,8 +26,8 @@ from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
 from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
 from keyquorum.gateway.signups import SignUps
+from keyquorum.refusal import Refusal
 from keyquorum.serving import buckets
-from keyquorum.serving.problem import Refusal
 
 KEY = "0x" + "ab" * 32
 NOW = 1_800_000_000
@@ -360,7 +360,7 @@ class Full:
 
     def take(self, *names: str) -> None:
         self.named.append(names)
-        raise Refused("too many for now", code="full", hint="wait an hour", status=429)
+        raise Refused("full", "too many for now", "wait an hour", status=429)
 
 
 DOORS = {

@@ -17,7 +17,7 @@ from keyquorum.algebra.strict_json import fields, loads
 from keyquorum.node import api
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.openapi import document
-from keyquorum.node.problem import ApiError
+from keyquorum.refusal import Refusal
 from keyquorum.serving import shell
 
 MAX_BODY = 64 * 1024
@@ -180,7 +180,7 @@ async def test_a_fault_of_ours_is_answered_without_detail(site: Site) -> None:
 
 
 async def test_a_refusal_names_whom_to_avoid(site: Site) -> None:
-    site.service.fault = ApiError(503, "run_failed", "no", "again", frozenset({3, 1}))
+    site.service.fault = Refusal("run_failed", "no", "again", 503, parties=frozenset({3, 1}))
     _, answer = await site.ask("POST", "/v1/sign", json=GOOD)
     assert answer["error"]["parties"] == [1, 3]
 
@@ -219,7 +219,7 @@ async def asked(
 
 
 async def test_a_quota_says_how_long_to_wait(site: Site) -> None:
-    site.service.fault = ApiError(429, "quota_exceeded", "no", "wait", retry_after=17)
+    site.service.fault = Refusal("quota_exceeded", "no", "wait", 429, retry_after=17)
     async with site.http.post(site.url + "/v1/sign", json=GOOD) as response:
         assert (response.status, response.headers["Retry-After"]) == (429, "17")
 

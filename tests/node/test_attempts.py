@@ -12,7 +12,7 @@ import pytest
 from keyquorum.algebra.strict_json import BadJson
 from keyquorum.node import attempts as module
 from keyquorum.node.attempts import SLOTS, Attempts, Slot
-from keyquorum.node.problem import ApiError
+from keyquorum.refusal import Refusal
 
 SLOT: Slot = (0, (1, 2))
 
@@ -26,7 +26,7 @@ class Counting:
         self.calls += 1
         await asyncio.sleep(0)
         if self.fail:
-            raise ApiError(503, "run_failed", "no", "again")
+            raise Refusal("run_failed", "no", "again", 503)
         return {"call": self.calls}
 
 
@@ -48,7 +48,7 @@ async def test_repeats_at_the_same_time_share_one_run() -> None:
 async def test_a_failed_attempt_stays_failed_and_the_next_attempt_is_a_new_run() -> None:
     table, failing, good = Attempts(), Counting(fail=True), Counting()
     for _ in range(2):
-        with pytest.raises(ApiError):
+        with pytest.raises(Refusal):
             await ask(table, failing)
     assert failing.calls == 1
     assert await ask(table, good, slot=(1, (1, 2))) == {"call": 1}
@@ -57,7 +57,7 @@ async def test_a_failed_attempt_stays_failed_and_the_next_attempt_is_a_new_run()
 async def test_an_id_cannot_be_used_for_something_else() -> None:
     table, make = Attempts(), Counting()
     await ask(table, make)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await ask(table, make, payload=b"other")
     assert (refused.value.status, refused.value.code, make.calls) == (409, "request_id_used", 1)
 
@@ -74,7 +74,7 @@ async def test_one_session_cannot_fill_the_table(monkeypatch: pytest.MonkeyPatch
     table, make = Attempts(), Counting()
     for k in range(3):
         await table.once("owner", str(k), b"", SLOT, until=100, now=0, make=make)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await table.once("owner", "3", b"", SLOT, until=100, now=0, make=make)
     assert refused.value.status == 429
     await table.once("somebody else", "3", b"", SLOT, until=100, now=0, make=make)
@@ -98,7 +98,7 @@ async def test_what_is_under_way_is_never_forgotten(monkeypatch: pytest.MonkeyPa
 
     runs = [asyncio.create_task(table.once(str(k), "id", b"", SLOT, until=100, now=0, make=make)) for k in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await table.once("2", "id", b"", SLOT, until=100, now=0, make=Counting())
     assert refused.value.code == "too_many_requests"
     release.set()
@@ -110,7 +110,7 @@ async def test_the_same_number_with_other_signers_is_another_run() -> None:
     """Signed again, a request may name others under the number; whoever tried the first set took nothing from it."""
     table, burnt, good = Attempts(), Counting(fail=True), Counting()
     for signers in ((1, 2), (1, 3), (1, 4)):
-        with pytest.raises(ApiError):
+        with pytest.raises(Refusal):
             await ask(table, burnt, slot=(0, signers))
     assert await ask(table, good, slot=(0, (2, 3))) == {"call": 1}
     assert burnt.calls == 3
@@ -121,7 +121,7 @@ async def test_a_request_has_so_many_runs_and_is_told_how_many_it_had() -> None:
     for k in range(SLOTS):
         await table.once("owner", "id", b"p", (k, (1, 2)), until=9, now=0, make=make, admit=made.append)
     await table.once("owner", "id", b"p", (0, (1, 2)), until=9, now=0, make=make, admit=made.append)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await table.once("owner", "id", b"p", (0, (1, 3)), until=9, now=0, make=make, admit=made.append)
     assert (refused.value.code, made) == ("too_many_runs", list(range(SLOTS)))
 
@@ -167,7 +167,7 @@ async def test_a_failure_keeps_nothing_alive_but_its_words() -> None:
     gc.collect()
     assert gone() is None
     for _ in range(2):
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(Refusal) as refused:
             await ask(table, Counting())
         assert (refused.value.status, refused.value.code) == (400, "json_bad_value")
 
@@ -180,7 +180,7 @@ async def test_a_bug_of_ours_is_answered_without_its_words_the_second_time() -> 
 
     with pytest.raises(RuntimeError):
         await ask(table, make)  # type: ignore[arg-type]
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await ask(table, make)  # type: ignore[arg-type]
     assert (refused.value.status, refused.value.code) == (503, "internal")
     assert "secret" not in str(refused.value.body())
@@ -232,6 +232,6 @@ async def test_a_cancelled_run_is_over() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await ask(table, make)  # type: ignore[arg-type]
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await ask(table, Counting())
     assert refused.value.code == "internal"

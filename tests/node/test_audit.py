@@ -31,7 +31,7 @@ from keyquorum.node.audit import (
 )
 from keyquorum.node.config import AuditSection
 from keyquorum.node.metrics import Metrics
-from keyquorum.node.problem import UNAVAILABLE, ApiError
+from keyquorum.refusal import UNAVAILABLE, Refusal
 from keyquorum.serving.buckets import Meter
 from keyquorum.serving.shell import Limits
 
@@ -319,8 +319,8 @@ async def test_every_request_has_its_own_line_however_many_there_are_at_once(tmp
 
 
 @pytest.mark.parametrize(("fault", "decision", "code"), [
-    (ApiError(429, "quota_exceeded", "m", "h"), REFUSED, "quota_exceeded"),
-    (ApiError(UNAVAILABLE, "run_failed", "m", "h"), FAILED, "run_failed"),
+    (Refusal("quota_exceeded", "m", "h", 429), REFUSED, "quota_exceeded"),
+    (Refusal("run_failed", "m", "h", UNAVAILABLE), FAILED, "run_failed"),
     (ValueError(CANARY), FAILED, "internal"),
 ])  # fmt: skip
 async def test_a_refusal_has_its_code_and_what_was_known(
@@ -330,7 +330,7 @@ async def test_a_refusal_has_its_code_and_what_was_known(
     assert [(line["decision"], line["code"], line["session"]) for line in found] == [(decision, code, "thumb-1")]
 
 
-@pytest.mark.parametrize("fault", [None, ValueError(CANARY), ApiError(400, "bad_value", CANARY, CANARY)])
+@pytest.mark.parametrize("fault", [None, ValueError(CANARY), Refusal("bad_value", CANARY, CANARY, 400)])
 async def test_nothing_of_a_request_or_an_answer_gets_into_a_line_by_itself(
     tmp_path: Path, fault: Exception | None
 ) -> None:

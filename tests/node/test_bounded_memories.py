@@ -38,11 +38,11 @@ from keyquorum.node.chain_view import ChainView, Head
 from keyquorum.node.config import AuditSection
 from keyquorum.node.connection import Limits
 from keyquorum.node.listener import Listener
-from keyquorum.node.problem import ApiError
 from keyquorum.node.recent_blocks import RecentBlocks
 from keyquorum.node.repeated import Repeated
 from keyquorum.node.strangers import Strangers, Turns
 from keyquorum.node.uses import Uses
+from keyquorum.refusal import Refusal
 from keyquorum.rounds.session import Envelope
 
 MOST = 5
@@ -206,7 +206,7 @@ async def test_of_what_is_under_way_only_so_much_is_looked_at_to_make_room(monke
     for number in range(20):
         await table.once(f"o{number}", "id", b"p", (0, (1, 2)), until=100, now=0, make=answer)
     looked.clear()
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await table.once("late", "id", b"p", (0, (1, 2)), until=100, now=0, make=answer)
     assert (refused.value.code, len(looked), len(table)) == ("too_many_requests", MOST, 20)
 

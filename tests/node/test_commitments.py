@@ -33,8 +33,8 @@ from keyquorum.node.commitments import (
     Commitments,
 )
 from keyquorum.node.login_store import COMMITMENTS, KEEP_SECONDS, LoginStore
-from keyquorum.node.problem import ApiError
 from keyquorum.node.quotas import client_address
+from keyquorum.refusal import Refusal
 
 NOW = 1_800_000_000
 NETWORK = network_id(31337, bytes(20))
@@ -118,7 +118,7 @@ async def test_a_receipt_is_signed_by_the_nodes_account_for_exactly_this_login(d
 ])  # fmt: skip
 async def test_a_token_gets_no_receipt_for_a_second_login(desk: Desk, change: dict[str, Any]) -> None:
     await desk.ask()
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(Refusal) as caught:
         await desk.ask(**change)
     assert (caught.value.status, caught.value.code) == (409, "token_committed")
     desk.clock.now += 10
@@ -179,7 +179,7 @@ async def test_only_methods_with_bearer_tokens_that_are_configured_here_get_rece
             await desk.send(body | {"method": method})
         assert caught.value.code == code
     desk.service._configured = frozenset()
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         await desk.ask()
     assert (refused.value.status, refused.value.code) == (503, "not_configured")
     assert store._counts[0] == 0
@@ -201,11 +201,11 @@ async def test_one_address_has_a_quota_and_gateways_answer_for_their_clients(sto
     client_address.set("10.0.0.1")
     for k in range(2):
         await desk.ask(f"a{k}")
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(Refusal) as caught:
         await desk.ask("a2")
     assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "too_many_commitments", HOUR / 2)
     desk.view.recent = None  # nothing is looked up for who has no quota
-    with pytest.raises(ApiError):
+    with pytest.raises(Refusal):
         await desk.ask("a2")
     desk.view.recent = True
     client_address.set("10.0.0.2")
@@ -225,7 +225,7 @@ async def charged(desk: Desk, client: str, times: int) -> int:
         try:
             desk.service._charge(client)
             done += 1
-        except ApiError as error:
+        except Refusal as error:
             assert error.code == "too_many_commitments"
     return done
 
@@ -253,7 +253,7 @@ def test_all_rows_that_can_be_written_while_one_is_kept_fit_by_far() -> None:
 async def test_a_full_table_refuses_new_tokens_and_still_knows_the_old(desk: Desk) -> None:
     for k in range(20):
         await desk.ask(f"t{k}")
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(Refusal) as caught:
         await desk.ask("more")
     assert (caught.value.status, caught.value.code) == (503, "commitments_full")
     assert await desk.ask("t3")
@@ -262,6 +262,6 @@ async def test_a_full_table_refuses_new_tokens_and_still_knows_the_old(desk: Des
 async def test_before_the_network_is_active_there_are_no_receipts(desk: Desk) -> None:
     for membership in (None, Membership(0, 0, {})):
         desk.service.membership = membership
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(Refusal) as caught:
             await desk.ask()
         assert (caught.value.status, caught.value.code) == (503, "not_ready")

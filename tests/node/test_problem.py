@@ -13,17 +13,18 @@ from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable
 from keyquorum.intents.intent import BadIntent
 from keyquorum.node.chain_view import ChainUnavailable, Unusable
 from keyquorum.node.database import StoreFailed
-from keyquorum.node.problem import ApiError, explain
+from keyquorum.node.problem import explain
 from keyquorum.node.runner import AlreadyRun, PeerUnreachable, RunTimeout
 from keyquorum.node.store import ShareCorrupt, ShareUnknown
 from keyquorum.protocols.correlations import Depleted
+from keyquorum.refusal import Refusal
 from keyquorum.rounds.errors import Abort, Blame
 
 SECRET = "5ec2e7"
 PARTIES = frozenset({3, 1})
 
 ANSWERS = [
-    (ApiError(418, "tea", "m", "h"), 418, "tea", ()),
+    (Refusal("tea", "m", "h", 418), 418, "tea", ()),
     (BadJson("wrong_type", "m"), 400, "json_wrong_type", ()),
     (AuthError("nope", "m", "h", 403), 403, "nope", ()),
     (BadIntent("bad_chain", "m", "h"), 400, "bad_chain", ()),

@@ -14,7 +14,6 @@ from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.request import MAX_RUNS
 from keyquorum.node import signing as signing_module
 from keyquorum.node.config import QuotasSection
-from keyquorum.node.problem import ApiError
 from keyquorum.node.quotas import (
     ALLOWANCE,
     CALLS_PER_LOGIN,
@@ -29,6 +28,7 @@ from keyquorum.node.quotas import (
     client_address,
 )
 from keyquorum.node.signing import RunChoice, Signing
+from keyquorum.refusal import Refusal
 
 ADA, BOB = (1, b"a" * 20), (1, b"b" * 20)
 
@@ -55,10 +55,10 @@ class Clocked:
     def admitted(self, times: int, session: str = "s", key: str = "k", identities: Any = (ADA,)) -> int:
         return sum(self.refusal(session, key, identities) is None for _ in range(times))
 
-    def refusal(self, session: str = "s", key: str = "k", identities: Any = (ADA,)) -> ApiError | None:
+    def refusal(self, session: str = "s", key: str = "k", identities: Any = (ADA,)) -> Refusal | None:
         try:
             self.quotas.admit(session=session, key=key, identities=identities)
-        except ApiError as error:
+        except Refusal as error:
             return error
         return None
 
@@ -141,7 +141,7 @@ def test_further_runs_of_a_request_use_up_nothing_of_whose_it_is() -> None:
         clocked.quotas._runs.items(), ("s", "k", f"1/{ADA[1].hex()}", "10.0.0.1", NODE), strict=True
     )}  # fmt: skip
     assert levels == {"session": 1, "key": 1, "identity": 1, "address": 0, NODE: 95}
-    with pytest.raises(ApiError, match="network address"):
+    with pytest.raises(Refusal, match="network address"):
         clocked.quotas.admit(session="s", key="k", identities=(ADA,), again=True)
 
 
@@ -160,7 +160,7 @@ def test_a_look_refuses_what_would_be_refused_and_takes_nothing() -> None:
     for _ in range(100):
         clocked.quotas.check("s")
     assert clocked.admitted(9) == 5
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         clocked.quotas.check("s")
     assert (refused.value.code, refused.value.retry_after) == ("quota_exceeded", 1)
     clocked.quotas.check("another")
@@ -202,7 +202,7 @@ class World:
                     self.quotas.admit(session=who, key=who)
                 key: Any = type("Key", (), {"public_key": type("P", (), {"to_bytes": lambda _: b""})()})()
                 await self.signing.run_signing("sign", key, b"", bytes([number]) * 32, RunChoice((1, 2), 0))
-            except ApiError as error:
+            except Refusal as error:
                 return error.code
             return "done"
 
@@ -238,7 +238,7 @@ def blocked(clocked: Clocked, claim: str, address: str = "10.0.0.1") -> bool:
     client_address.set(address)
     try:
         clocked.quotas.check_login(claim)
-    except ApiError as error:
+    except Refusal as error:
         assert (error.status, error.code) == (429, "too_many_failures")
         assert error.retry_after > 0
         return True
@@ -278,7 +278,7 @@ def refused_login(clocked: Clocked, claim: str = "siwe/ada", address: str = "10.
     client_address.set(address)
     try:
         clocked.quotas.count_login(claim)
-    except ApiError as error:
+    except Refusal as error:
         assert error.retry_after > 0
         return error.code
     return ""
@@ -315,7 +315,7 @@ def asked(clocked: Clocked, claim: str, times: int, address: str = "10.0.0.1") -
         try:
             clocked.quotas.count_wallet_call(claim)
             done += 1
-        except ApiError as error:
+        except Refusal as error:
             assert (error.status, error.code) == (429, "quota_exceeded")
             assert error.retry_after > 0
     return done
@@ -365,7 +365,7 @@ def test_lists_are_counted_for_whoever_asks_and_looking_counts_nothing() -> None
         for _ in range(3):
             quotas.check_listing(ADA)
         quotas.count_listing(ADA)
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(Refusal) as refused:
         quotas.check_listing(ADA)
     assert (refused.value.code, refused.value.retry_after) == ("quota_exceeded", math.ceil(LISTING_SECONDS / LISTINGS))
     quotas.count_listing(BOB)

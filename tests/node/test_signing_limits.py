@@ -9,10 +9,10 @@ import pytest
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.node.config import QuotasSection
-from keyquorum.node.problem import ApiError
 from keyquorum.node.quotas import Quotas
 from keyquorum.node.signing import RunChoice, Signing
 from keyquorum.protocols.correlations import Inventory
+from keyquorum.refusal import Refusal
 
 MOST = 3
 
@@ -44,7 +44,7 @@ async def test_runs_that_wait_for_correlations_are_bounded() -> None:
     done, waiting = await asyncio.wait(runs, timeout=0.1)
     assert (len(done), len(waiting)) == (2, MOST)
     for run in done:
-        assert isinstance(error := run.exception(), ApiError)
+        assert isinstance(error := run.exception(), Refusal)
         assert (error.status, error.code) == (429, "busy")
     for run in waiting:
         run.cancel()

@@ -16,13 +16,13 @@ import virtual_time
 from keyquorum.codes import app as codes
 from keyquorum.gateway import app as gateway
 from keyquorum.node import api as node
+from keyquorum.refusal import Refusal
 from keyquorum.serving import buckets, connections, http_server, log_lines, places, shell
 from keyquorum.serving.addresses import Networks
 from keyquorum.serving.connections import Connections, waiting_for
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.log_lines import LogLines
 from keyquorum.serving.places import Places
-from keyquorum.serving.problem import Refusal
 from keyquorum.serving.shell import Asked, Limits, Route, Shell, Watch
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"

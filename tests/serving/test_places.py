@@ -7,9 +7,9 @@ import math
 
 import pytest
 
+from keyquorum.refusal import Refusal
 from keyquorum.serving.buckets import Meter
 from keyquorum.serving.places import IN_LINE, Places, verified
-from keyquorum.serving.problem import Refusal
 
 
 class Work:

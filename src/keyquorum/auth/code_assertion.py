@@ -28,10 +28,11 @@ from keyquorum.algebra.strict_json import list_of, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth import jws
 from keyquorum.auth.encoding import from_base64url, from_hex, read, to_base64url
-from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.session_key import ALGORITHM, SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION, NETWORK, TIME, Statement
+from keyquorum.refusal import UNAVAILABLE
 
 Channel = Literal["email", "sms"]
 

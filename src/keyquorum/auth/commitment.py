@@ -26,10 +26,11 @@ from keyquorum.algebra import ecdsa
 from keyquorum.algebra.strict_json import integer, list_of, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth.encoding import Rules, from_hex, read, to_hex
-from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Committee, method
 from keyquorum.auth.network import address_of
 from keyquorum.auth.statement import CLOCK_SKEW, TIME, Statement
+from keyquorum.refusal import UNAVAILABLE
 
 MAX_AGE = 10 * 60
 MEMORY_SECONDS = 30 * 24 * 3600

@@ -21,8 +21,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.statement import Statement
+from keyquorum.refusal import UNAVAILABLE
 
 At = Literal["finalized", "latest"]
 ADDRESS_TYPE = 1

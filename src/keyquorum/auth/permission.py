@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.errors import NOT_PERMITTED, AuthError
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import ADDRESS_TYPE, Proven
 from keyquorum.auth.network import ADDRESS_BYTES, is_key_id
 from keyquorum.auth.scopes import OWNER_SCOPES, Scope, covers, from_bitmap, from_bitmap_together
 from keyquorum.auth.statement import ALL_KEYS
+from keyquorum.refusal import NOT_PERMITTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from keyquorum.auth.errors import UNAVAILABLE, AuthError
+from keyquorum.auth.errors import AuthError
+from keyquorum.refusal import UNAVAILABLE
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORTS = {"https": 443, "http": 80}

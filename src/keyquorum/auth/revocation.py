@@ -18,10 +18,11 @@ from eth_hash.auto import keccak
 from keyquorum.algebra.strict_json import integer, text
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.encoding import from_hex, read
-from keyquorum.auth.errors import NOT_PERMITTED, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import MAX_ID_BYTES, Proven
 from keyquorum.auth.network import is_key_id
 from keyquorum.auth.request import MAX_LIFETIME
+from keyquorum.refusal import NOT_PERMITTED
 
 FOREVER = 2**64 - 1
 MARKS_CACHED = 4096

@@ -66,26 +66,28 @@ class ChainChoice:
     def check(self, deployed: bool) -> None:
         """Raise `Misconfigured` unless this may be used; `deployed`: the contracts are there, nobody pays for them."""
         if self.finality is not None and self.finality not in TAGS and not isinstance(self.finality, int):
-            raise Misconfigured("finality is latest, safe, finalized, or a depth in blocks", code="bad_finality")
+            raise Misconfigured(
+                "bad_finality", "that is no finality", f"use latest, safe, finalized, or 0 to {DEEPEST}"
+            )
         if self.development_accounts and (self.rpc is None or not is_loopback(urlsplit(self.rpc).hostname or "")):
             raise Misconfigured(
+                "public_account",
                 "publicly known accounts are for test chains on this machine",
-                code="public_account",
-                hint="use --development-accounts with a --rpc on this machine only",
+                "use --development-accounts with a --rpc on this machine only",
             )
         if self.embedded or deployed or self.development_accounts:
             return
         if self.funder is None:
             raise Misconfigured(
+                "no_funder",
                 "who pays for the contracts, and owns them?",
-                code="no_funder",
-                hint="give --funder-file, or for a test chain on this machine --development-accounts",
+                "give --funder-file, or for a test chain on this machine --development-accounts",
             )
         if is_publicly_known(self.funder):
             raise Misconfigured(
+                "public_account",
                 "the funder's key is publicly known: everybody would own the contracts",
-                code="public_account",
-                hint="give another --funder-file, or for a test chain on this machine --development-accounts",
+                "give another --funder-file, or for a test chain on this machine --development-accounts",
             )
 
     @property
@@ -116,7 +118,7 @@ def parse_finality(text: str | None) -> Finality | None:
     if text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) <= DEEPEST:
         return int(text)
     raise Misconfigured(
-        f"{text[:40]!r} is no finality", code="bad_finality", hint=f"use latest, safe, finalized, or 0 to {DEEPEST}"
+        "bad_finality", f"{text[:40]!r} is no finality", f"use latest, safe, finalized, or 0 to {DEEPEST}"
     )
 
 
@@ -144,9 +146,9 @@ async def final_block(rpc: Rpc, finality: Finality) -> tuple[int, int]:
         block = await rpc.call("eth_getBlockByNumber", finality, False)
     except RpcError as error:
         raise Misconfigured(
+            "no_finality",
             f"the chain does not know its {finality} block: {error.message[:100]}",
-            code="no_finality",
-            hint="start again with --finality and a depth in blocks",
+            "start again with --finality and a depth in blocks",
         ) from None
     return newest, from_quantity(block["number"]) if block else -1
 
@@ -179,10 +181,12 @@ async def wait_until_final(rpc: Rpc, registry: Contract, finality: Finality, pat
             )
         elif loop.time() - moved > patience:
             raise Unavailable(
+                "not_final",
                 f"no block became {_word(finality)} for {patience:.0f} s: it is {max(final, 0)} of {newest}",
-                needed=1, live=0, code="not_final",
-                hint="a test chain that makes no blocks by itself never gets there: start again with --finality latest",
-            )  # fmt: skip
+                "a test chain that makes no blocks by itself never gets there: start again with --finality latest",
+                needed=1,
+                live=0,
+            )
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -98,7 +98,7 @@ class _Story:
         assert account is not None  # noqa: S101 - the local user's
         sent = await client.send_transaction(key, {"type": 2, "to": account.address, "value": VALUE})
         if sent.status != 1:
-            raise ChainError("the chain did not execute the transaction", code="reverted")
+            raise ChainError("reverted", "the chain did not execute the transaction")
         self._result["transaction"] = {"raw": "0x" + sent.raw.hex(), "hash": sent.hash, "status": sent.status}
         self._step("send", f"{sent.signed.summary}; the chain executed it")
         self._out.say(f"    [dim]{sent.hash}[/dim]")
@@ -126,4 +126,6 @@ class _Story:
             self._result["refused_below_threshold"] = True
             self._step(None, f"killed one more, and nothing is signed any more: [yellow]{error.message}[/yellow]")
         else:
-            raise KeyquorumError("fewer nodes than the threshold signed", code="threshold_broken")
+            raise KeyquorumError(
+                "threshold_broken", "fewer nodes than the threshold signed", "report this: it must not be possible"
+            )

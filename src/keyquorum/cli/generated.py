@@ -46,9 +46,9 @@ class GeneratedFiles:
             self._tell(f"{name} was changed by hand and stays so; remove it to have it written again")
         else:
             raise Misconfigured(
+                "edited_settings",
                 f"{name} was changed by hand, and has to be written again",
-                code="edited_settings",
-                hint=f"move what you changed to {self._place}, remove {self._folder / name}, and start again",
+                f"move what you changed to {self._place}, remove {self._folder / name}, and start again",
             )
 
     def marks(self) -> dict[str, list[str]]:

@@ -172,9 +172,9 @@ def _find() -> Device:
         library: Any = import_module("ledgerblue.commTCP" if server else "ledgerblue.comm")
     except ImportError:
         raise Misconfigured(
+            "no_ledger_library",
             "the library that talks to a Ledger is not installed",
-            code="no_ledger_library",
-            hint="install this checkout with its extra: pip install '.[ledger]' (see docs/auth/ledger.md)",
+            "install this checkout with its extra: pip install '.[ledger]' (see docs/auth/ledger.md)",
         ) from None
     try:
         found: Device = (
@@ -187,9 +187,9 @@ def _find() -> Device:
     except Exception as error:
         # Each platform's USB library has errors of its own.
         raise Misconfigured(
+            "no_device",
             f"there is no Ledger to talk to ({type(error).__name__})",
-            code="no_device",
-            hint="plug it in, unlock it, open its Ethereum app, and close other programs that use it;"
+            "plug it in, unlock it, open its Ethereum app, and close other programs that use it;"
             " on Linux install Ledger's udev rules",
         ) from None
     return found
@@ -197,21 +197,19 @@ def _find() -> Device:
 
 def _trouble(status: int) -> KeyquorumError:
     if status == _DENIED:
-        return Refused(
-            "it was refused on the Ledger", code="device_refused", hint="confirm on the device to log in", status=0
-        )
+        return Refused("device_refused", "it was refused on the Ledger", "confirm on the device to log in", status=0)
     unknown = ("device_error", "the Ledger could not do it", "unlock it, open its Ethereum app, and try again")
     code, message, hint = _TROUBLE.get(status, unknown)
-    return Misconfigured(f"{message} (status {status:04x})", code=code, hint=hint)
+    return Misconfigured(code, f"{message} (status {status:04x})", hint)
 
 
 def _lost() -> KeyquorumError:
-    return Misconfigured("the connection to the Ledger broke", code="device_lost", hint="plug it in again and retry")
+    return Misconfigured("device_lost", "the connection to the Ledger broke", "plug it in again and retry")
 
 
 def _nonsense(expected: str) -> KeyquorumError:
     return Misconfigured(
+        "device_answer",
         f"the Ledger's answer is not {expected}",
-        code="device_answer",
-        hint="open the Ethereum app itself (not one of another chain), and update it",
+        "open the Ethereum app itself (not one of another chain), and update it",
     )

@@ -155,7 +155,7 @@ class LocalNetwork:
         except OSError:
             lock.close()
             raise Misconfigured(
-                f"a network is already running in {self.folder}", code="in_use", hint="stop it, or choose another --dir"
+                "in_use", f"a network is already running in {self.folder}", "stop it, or choose another --dir"
             ) from None
         self._lock = lock
 
@@ -166,9 +166,9 @@ class LocalNetwork:
             return {}
         if found["nodes"] != self.n:
             raise Misconfigured(
+                "other_size",
                 f"the network in {self.folder} has {found['nodes']} nodes, not {self.n}",
-                code="other_size",
-                hint=f"start it with --nodes {found['nodes']}, or choose another --dir",
+                f"start it with --nodes {found['nodes']}, or choose another --dir",
             )
         return found
 
@@ -222,7 +222,7 @@ class LocalNetwork:
                 return
             except (RpcUnreachable, RpcError) as error:
                 if not self._chain.embedded or time.monotonic() > give_up:
-                    raise ChainError(f"the chain does not answer: {error}", hint="check --rpc") from None
+                    raise ChainError("chain_error", f"the chain does not answer: {error}", "check --rpc") from None
                 self._check_alive("chain")
                 await asyncio.sleep(POLL_SECONDS)
 
@@ -232,9 +232,9 @@ class LocalNetwork:
             found = Deployment.load(path)
             if found.chain_id != await rpc.chain_id() or not await _has_code(rpc, found.contracts["PubkeyRouter"]):
                 raise Misconfigured(
+                    "wrong_chain",
                     f"the network in {self.folder} is on another chain",
-                    code="wrong_chain",
-                    hint="start it with the same --rpc, or choose another --dir",
+                    "start it with the same --rpc, or choose another --dir",
                 )
             return found
         self._progress("deploying the contracts and registering the nodes")
@@ -242,9 +242,9 @@ class LocalNetwork:
         funds = await rpc.balance(sender.address)
         if not funds:
             raise Misconfigured(
+                "no_funds",
                 f"the account {sender.address} has no ether to deploy the contracts with",
-                code="no_funds",
-                hint="give an account that has some with --funder-file",
+                "give an account that has some with --funder-file",
             )
         allowances = {who: min(amount, funds // SHARE_OF_FUNDS // self.n) for who, amount in ALLOWANCES.items()}
         entries = [
@@ -332,11 +332,11 @@ class LocalNetwork:
         running = self._services[name]
         if running.pid is None or running.restarts > 2:
             raise Unavailable(
+                "not_started",
                 f"{name} does not start: {running.log_tail() or 'it wrote nothing'}",
+                f"see {running.service.log}",
                 needed=1,
                 live=0,
-                code="not_started",
-                hint=f"see {running.service.log}",
             )
 
     async def wait_ready(self, parties: list[int] | None = None) -> None:
@@ -390,7 +390,7 @@ class LocalNetwork:
     def client(self, **options: Any) -> AsyncClient:
         """Return a client of this network acting as the local user; `options` as for `AsyncClient`."""
         if self.network is None:
-            raise Misconfigured("the network is not running")
+            raise Misconfigured("not_running", "the network is not running", "start it first")
         return AsyncClient(self.network, **({"account": self.account()} | options))
 
 

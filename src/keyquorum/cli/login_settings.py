@@ -64,16 +64,18 @@ class LoginSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raw = given if given is not None else tomllib.loads(path.read_text()) if path.exists() else {}
             return msgspec.convert(raw, cls)
         except (OSError, ValueError) as error:
-            raise Misconfigured(f"{path}: {error}", code="bad_login_settings") from None
+            raise Misconfigured(
+                "bad_login_settings", f"{path}: {error}", "mend the file: docs/cli.md says what may be in it"
+            ) from None
 
     def with_options(self, options: LoginOptions) -> LoginSettings:
         """Return these settings with the pages and the provider of `options` added; raise `Misconfigured`."""
         for origin in options.origins:
             if not is_web_page(origin):
                 raise Misconfigured(
+                    "bad_origin",
                     f"{origin[:100]!r} is no page's origin",
-                    code="bad_origin",
-                    hint="write it as browsers do: http://localhost:3000 or https://wallet.example",
+                    "write it as browsers do: http://localhost:3000 or https://wallet.example",
                 )
         found = self._with_origins(options.origins) if options.origins else self
         return found._with_google(options.google) if options.google else found

@@ -220,10 +220,10 @@ async def _check_not_last(client: AsyncClient, key: Key, old: Identity) -> None:
     left = [one for one in methods if (one.type, one.id) != (old.type, old.id)]
     if _can_manage(methods) and not _can_manage(left):
         raise Refused(
+            "last_manager",
             "this is the last method that may change who uses the key, and the key belongs to itself:"
             " without it the key, and all that it holds, would be lost for ever",
-            code="last_manager",
-            hint="add another first: keyquorum methods add KEY --login WAY --scope 1 --scope 6",
+            "add another first: keyquorum methods add KEY --login WAY --scope 1 --scope 6",
         )
 
 
@@ -249,9 +249,7 @@ async def _proven_now(terminal: Terminal, name: str, who: str | None) -> Identit
     session = await step_up_with(client, way)
     added = [one for one in session.methods if one not in before]
     if not added:
-        raise Misconfigured(
-            "this login was proven before", code="nothing_new", hint="log in as the one who shall be added"
-        )
+        raise Misconfigured("nothing_new", "this login was proven before", "log in as the one who shall be added")
     return Identity(added[0].type, added[0].id, way.registration)
 
 

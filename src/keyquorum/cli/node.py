@@ -140,7 +140,7 @@ def pardon(
             noted = next((entry for entry in _strikes(store) if entry["party"] == party), None)
             if noted is None:
                 hint = "`keyquorum node check` lists the peers that have some"
-                raise Misconfigured(f"party {party} has no strikes here", code="no_strikes", hint=hint)
+                raise Misconfigured("no_strikes", f"party {party} has no strikes here", hint)
             asyncio.run(Strikes(store).pardon(party))
         out.result({"party": party, "forgotten": noted["strikes"], "was_quarantined": noted["quarantined"]})
 
@@ -181,7 +181,7 @@ def release(
             epochs = sorted(e for k, e in store.quarantined if k == token_id and epoch in (None, e))
             if not epochs:
                 hint = "`keyquorum node check` lists what is"
-                raise Misconfigured("no such share is in quarantine", code="not_quarantined", hint=hint)
+                raise Misconfigured("not_quarantined", "no such share is in quarantine", hint)
             asyncio.run(_release(store, token_id, epochs))
         out.result({"token_id": "0x" + token_id.hex(), "released": epochs})
 
@@ -196,9 +196,9 @@ async def _release(store: Store, token_id: bytes, epochs: list[int]) -> None:
         except (ShareCorrupt, ShareUnknown):
             # Gone from the store counts alike: a restore brought back a copy from before the key.
             raise Misconfigured(
+                "share_corrupt",
                 f"the share of epoch {epoch} is still missing or not what was written",
-                code="share_corrupt",
-                hint="restore data/ from another backup, then release it",
+                "restore data/ from another backup, then release it",
             ) from None
 
 
@@ -234,11 +234,11 @@ def _stopped(config: Path) -> Iterator[Store]:
         # The store says who is in the way only by its cause: the lock of its folder.
         if isinstance(error.__context__, BlockingIOError):
             hint = "stop it, run this again, and start it"
-            raise Misconfigured("the node is running and holds its store", code="node_running", hint=hint) from None
-        raise Misconfigured(error.message, code=error.code, hint=error.hint) from None
+            raise Misconfigured("node_running", "the node is running and holds its store", hint) from None
+        raise Misconfigured(error.code, error.message, error.hint) from None
     try:
         yield store
     except StoreFailed as error:
-        raise Misconfigured(str(error), code="store_failed", hint=error.hint) from None
+        raise Misconfigured("store_failed", str(error), error.hint) from None
     finally:
         store.close()

@@ -31,11 +31,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as on
 def exit_code(error: KeyquorumError) -> int:
     """Return the exit code that belongs to an error."""
     from keyquorum.client import errors
-    from keyquorum.client.oauth import ProviderError
+    from keyquorum.client.oauth import FAILED, ProviderError
 
     if isinstance(error, ProviderError):
         # Whoever does not answer may later; what does not hold was not accepted.
-        return UNAVAILABLE if error.code == ProviderError.code else BAD_ANSWER
+        return UNAVAILABLE if error.code == FAILED else BAD_ANSWER
     codes = {
         errors.Misconfigured: USAGE,
         errors.TooExpensive: USAGE,

@@ -35,14 +35,14 @@ async def prove(page: str, statement: Statement, person: Person, seconds: float)
         person.open(address(page, statement, loopback))
         answer = await loopback.answer(seconds)
     if "error" in answer:
-        raise Refused("the login was cancelled at the page", code="login_denied", hint="log in again and agree")
+        raise Refused("login_denied", "the login was cancelled at the page", "log in again and agree")
     try:
         proof = loads(from_base64url(answer.get("proof", ""), "the proof"), MAX_PROOF)
     except (AuthError, BadJson):
         proof = None
     if not isinstance(proof, dict):
         raise BadAnswer(
-            "the page did not send a proof", hint="log in again; the gateway's page may be of another version"
+            "bad_answer", "the page did not send a proof", "log in again; the gateway's page may be of another version"
         )
     return proof
 
@@ -65,9 +65,9 @@ def page_of(gateway: str, rp_id: str) -> str:
         host = "localhost"
     if not rp_id or not (host == rp_id or host.endswith(f".{rp_id}")):
         raise Misconfigured(
+            "no_passkeys",
             f"one cannot log in with a passkey at {host or 'this gateway'}",
-            code="no_passkeys",
-            hint="log in another way, or at a gateway that offers passkeys",
+            "log in another way, or at a gateway that offers passkeys",
         )
     place = host if parts.port is None else f"{host}:{parts.port}"
     return urlunsplit((parts.scheme, place, parts.path.rstrip("/") + "/", "", ""))

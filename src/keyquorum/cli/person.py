@@ -52,12 +52,12 @@ class Person:
             return
         if not is_terminal():
             raise Misconfigured(
+                "needs_yes",
                 f"nothing was done, since nobody is here to be asked: {question}?",
-                code="needs_yes",
-                hint="it cannot be undone: look at it, then say --yes",
+                "it cannot be undone: look at it, then say --yes",
             )
         if self.ask(f"{question}? [y/N]").lower() not in ("y", "yes"):
-            raise Misconfigured("nothing was done", code="not_agreed", hint="answer y to go on")
+            raise Misconfigured("not_agreed", "nothing was done", "answer y to go on")
 
 
 def is_terminal() -> bool:

@@ -49,7 +49,7 @@ class HeldPorts:
         for port in random.SystemRandom().sample(PORTS, len(PORTS)):
             if self.take(port):
                 return port
-        raise Misconfigured("no port is free on this machine", code="no_port", hint="stop something")
+        raise Misconfigured("no_port", "no port is free on this machine", "stop something")
 
     def close(self) -> None:
         """Let all of them go."""
@@ -86,9 +86,9 @@ class Ports:
         """
         if gateway and not held.take(gateway):
             raise Misconfigured(
+                "port_taken",
                 f"port {gateway} of this machine is taken, or not yours to take",
-                code="port_taken",
-                hint=f"end what listens there (`ss -ltnp 'sport = :{gateway}'`), or choose another --port",
+                f"end what listens there (`ss -ltnp 'sport = :{gateway}'`), or choose another --port",
             )
 
         def choose(port: int) -> int:

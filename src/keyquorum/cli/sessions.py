@@ -93,7 +93,7 @@ async def _find(client: AsyncClient, name: str | None) -> dict[str, Any]:
 
     held = client.session
     if name is None and held is None:
-        raise Misconfigured("there is no stored session", code="no_login", hint="open one with `keyquorum login`")
+        raise Misconfigured("no_login", "there is no stored session", "open one with `keyquorum login`")
     wanted = name if held is None or name is not None else held.id
     for one in await client.sessions.list():
         if one.id == wanted:
@@ -102,9 +102,9 @@ async def _find(client: AsyncClient, name: str | None) -> dict[str, Any]:
         # A node that was down at the login does not know of it, and the session is good nevertheless.
         return describe(held)
     raise Misconfigured(
+        "unknown_session",
         f"no node knows a session {(wanted or '')[:70]}",
-        code="unknown_session",
-        hint="see `keyquorum sessions list`; what has expired is forgotten",
+        "see `keyquorum sessions list`; what has expired is forgotten",
     )
 
 

@@ -132,4 +132,4 @@ def _check_executed(sent: SentTransaction, out: Output) -> None:
     if sent.status != 1:
         from keyquorum.client.errors import ChainError
 
-        raise ChainError("the transaction was mined but reverted", code="reverted", hint="look at what it calls")
+        raise ChainError("reverted", "the transaction was mined but reverted", "look at what it calls")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from keyquorum.cli.payload import finite
+from keyquorum.refusal import NOT_FOUND
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -68,9 +69,9 @@ def read_key_file(path: Path) -> bytes:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError):
         raise Misconfigured(
+            "no_account",
             f"there is no account in {path}",
-            code="no_account",
-            hint="start a network with `keyquorum up`, which makes one, or give --account-file",
+            "start a network with `keyquorum up`, which makes one, or give --account-file",
         ) from None
     digits = text.removeprefix("0x")
     try:
@@ -78,7 +79,7 @@ def read_key_file(path: Path) -> bytes:
     except ValueError:
         key = b""
     if not key:
-        raise Misconfigured(f"{path} is not a key file", code="bad_account", hint="it must hold 64 hex digits")
+        raise Misconfigured("bad_account", f"{path} is not a key file", "it must hold 64 hex digits")
     return key
 
 
@@ -115,9 +116,9 @@ def open_network(directory: Path) -> Path:
     path = directory / NETWORK_FILE
     if not path.is_file():
         raise Misconfigured(
+            "no_network",
             f"there is no network in {directory}",
-            code="no_network",
-            hint=f"start one with `keyquorum up --dir {directory}`, or name another folder with --dir",
+            f"start one with `keyquorum up --dir {directory}`, or name another folder with --dir",
         )
     return path
 
@@ -175,13 +176,13 @@ async def token_named(client: AsyncClient, name: str) -> int:
     found = int(await client.chain.ask(client.chain.contract("PubkeyRouter"), "ethAddressToPkpId", address))
     if not found:
         raise Refused(
+            "unknown_key",
             f"no key of the network has the address {address}",
-            code="unknown_key",
-            hint="see your keys with `keyquorum keys list`",
-            status=404,
+            "see your keys with `keyquorum keys list`",
+            status=NOT_FOUND,
         )
     if (await client.key(found)).address != address:
-        raise BadAnswer("the chain endpoint named a key with another address")
+        raise BadAnswer("bad_answer", "the chain endpoint named a key with another address")
     return found
 
 

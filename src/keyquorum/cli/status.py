@@ -52,10 +52,11 @@ def status(directory: DirOption = DEFAULT_DIR, timeout: TimeoutOption = 30.0, as
             from keyquorum.client.errors import Unavailable
 
             raise Unavailable(
+                "unavailable",
                 f"{found.live} of {len(found.nodes)} nodes are ready, {found.threshold} are needed",
+                "start more nodes; with a local network: keyquorum up",
                 needed=found.threshold,
                 live=found.live,
-                hint="start more nodes; with a local network: keyquorum up",
             )
 
 

@@ -66,10 +66,13 @@ class ReadyWait:
         name = next(iter(waiting))
         chain = f"; {self._state['']}" if self._state.get("") else ""
         return Unavailable(
+            "not_ready",
             f"{name} is not ready, and nothing changed for {self._patience:.0f} s: "
             f"{self._state.get(name) or 'it says nothing'}{chain}",
-            needed=len(self._urls), live=len(self._urls) - len(waiting), code="not_ready", hint=f"see {self._logs}",
-        )  # fmt: skip
+            f"see {self._logs}",
+            needed=len(self._urls),
+            live=len(self._urls) - len(waiting),
+        )
 
 
 async def _look(session: aiohttp.ClientSession, url: str) -> tuple[bool, str]:

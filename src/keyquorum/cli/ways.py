@@ -64,16 +64,16 @@ class Terminal:
             network = await Network.load(str(open_network(self.directory)), transport)
             if not network.gateway:
                 raise Misconfigured(
+                    "no_gateway",
                     "the network file names no gateway, which would say where to log in",
-                    code="no_gateway",
-                    hint="log in with a wallet or a Ledger, or use a network file with a gateway",
+                    "log in with a wallet or a Ledger, or use a network file with a gateway",
                 )
             gateway = network.gateway.rstrip("/")
             try:
                 async with asyncio.timeout(10.0):
                     return gateway, await transport.get(f"{gateway}/v1/login", dict[str, Any])
             except TimeoutError:
-                raise Misconfigured("the gateway does not answer", code="no_gateway", hint="try again later") from None
+                raise Misconfigured("no_gateway", "the gateway does not answer", "try again later") from None
             except NodeError as error:
                 raise as_public(error) from None
 
@@ -108,9 +108,9 @@ def _wallet(terminal: Terminal) -> Way:
     account = terminal.client.account
     if account is None:
         raise Misconfigured(
+            "no_account",
             "there is no account in the folder",
-            code="no_account",
-            hint="put its key into account.key, give --account-file, or log in another way",
+            "put its key into account.key, give --account-file, or log in another way",
         )
 
     address = from_checksum(account.address)
@@ -162,7 +162,7 @@ def _oidc(terminal: Terminal, offered: dict[str, Any], provider: str) -> Way:
     # The gateway says who the provider is; a person can only compare a name with what the browser shows.
     if provider == "google" and chosen.issuer != GOOGLE:
         raise Misconfigured(
-            f"this gateway calls {host_of(chosen.issuer)} Google", code="wrong_provider", hint="do not log in here"
+            "wrong_provider", f"this gateway calls {host_of(chosen.issuer)} Google", "do not log in here"
         )
     terminal.person.tell(f"You log in at {host_of(chosen.issuer)}: the browser must show it.")
 
@@ -214,9 +214,7 @@ def _codes(terminal: Terminal, offered: dict[str, Any], channel: Channel, addres
 
     services, person = list(offered.get("codes") or ()), terminal.person
     if not services:
-        raise Misconfigured(
-            "this network has no services that send codes", code="no_such_provider", hint="log in another way"
-        )
+        raise Misconfigured("no_such_provider", "this network has no services that send codes", "log in another way")
     # The gateway names them; each learns the address.
     person.tell(f"Codes are sent by {', '.join(codes.hosts_of(services))}.")
     where = address or person.ask("E-mail address" if channel == "email" else "Phone number (+...)")
@@ -227,7 +225,11 @@ def _codes(terminal: Terminal, offered: dict[str, Any], channel: Channel, addres
         key = held.key if held is not None and statement.session == held.key.public else fresh
         needed = offered.get("codes_required") or len(services)
         if not isinstance(needed, int):
-            raise Misconfigured("the gateway does not say how many codes are needed", code="bad_login_configuration")
+            raise Misconfigured(
+                "bad_login_configuration",
+                "the gateway does not say how many codes are needed",
+                "tell the gateway's operator, or log in another way",
+            )
         asked = await codes.request_codes(services, channel, where, statement, needed=needed)
         person.tell(
             f"The messages with the codes must show {codes.fingerprint(statement.session)}; type no other code."

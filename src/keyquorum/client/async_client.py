@@ -144,9 +144,9 @@ class AsyncClient(Paying):
             r, s = int(answer.signature.r, 16), int(answer.signature.s, 16)
             recovered = ecdsa.recover(digest, r, s, answer.signature.v)
         except ValueError:
-            raise BadAnswer("the gateway's signature is none") from None
+            raise BadAnswer("bad_answer", "the gateway's signature is none") from None
         if recovered != public_key or answer.summary != summary or answer.digest != "0x" + digest.hex():
-            raise BadAnswer("the gateway's signature is not one of this key over this intent")
+            raise BadAnswer("bad_answer", "the gateway's signature is not one of this key over this intent")
         return Signed(r, s, answer.signature.v, digest, summary, public_key.to_bytes())
 
     async def sign_message(self, key: KeyLike, message: str | bytes) -> Signed:
@@ -213,7 +213,7 @@ class AsyncClient(Paying):
         chain = self.chain
         try:
             if not self.has_gateway:
-                raise Refused("there is no gateway", code=NO_RELAY)
+                raise Refused(NO_RELAY, "there is no gateway", "use an account that can pay for the key")
             body = {"owner": asked.owner, "request": asked.request}
             answer = await self._ask_gateway("/v1/keys", body, GatewayMinted)
             transaction = answer.transaction

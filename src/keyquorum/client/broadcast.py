@@ -33,7 +33,11 @@ class Answers(Generic[A]):
             raise _as_refused(refusals[0])
         causes = {party: str(error) for party, error in sorted(self.missing.items())}
         raise Unavailable(
-            f"{len(self.given)} nodes answer, {needed} are needed", needed=needed, live=len(self.given), causes=causes
+            "unavailable",
+            f"{len(self.given)} nodes answer, {needed} are needed",
+            needed=needed,
+            live=len(self.given),
+            causes=causes,
         )
 
 
@@ -50,7 +54,7 @@ async def ask_all(
         except NodeError as error:
             found.missing[party] = error
         except TimeoutError:
-            found.missing[party] = NodeError(f"said nothing for {seconds:g} s")
+            found.missing[party] = NodeError("", f"said nothing for {seconds:g} s")
 
     await asyncio.gather(*(ask(party, url) for party, url in committee.urls.items()))
     found.given = dict(sorted(found.given.items()))
@@ -58,4 +62,4 @@ async def ask_all(
 
 
 def _as_refused(error: NodeError) -> KeyquorumError:
-    return Refused(error.message, code=error.code or None, hint=error.hint, status=error.status)
+    return Refused(error.code or "refused", error.message, error.hint, error.status)

@@ -29,7 +29,7 @@ def named_key(text: str) -> int:
     try:
         return token_from(text)
     except ValueError:
-        raise BadAnswer("what should name a key is no token id") from None
+        raise BadAnswer("bad_answer", "what should name a key is no token id") from None
 
 
 def named_payer(text: str) -> str:
@@ -37,7 +37,7 @@ def named_payer(text: str) -> str:
     try:
         return checksum(text)
     except ValueError:
-        raise BadAnswer("the gateway does not say who paid for the key") from None
+        raise BadAnswer("bad_answer", "the gateway does not say who paid for the key") from None
 
 
 async def executed(chain: ChainView, name: str, to: str, data: bytes, seconds: float) -> dict[str, Any]:
@@ -52,7 +52,7 @@ async def executed(chain: ChainView, name: str, to: str, data: bytes, seconds: f
         raise chain_error("a transaction", error) from None
     told = (sent.get("to"), sent.get("input")) if isinstance(sent, dict) else (None, None)
     if tuple(str(value).lower() for value in told) != (to.lower(), "0x" + data.hex()):
-        raise BadAnswer("it is said to be done, and the transaction did something else")
+        raise BadAnswer("bad_answer", "it is said to be done, and the transaction did something else")
     return receipt
 
 
@@ -83,21 +83,21 @@ async def made_key(chain: ChainView, name: str, token: int, seconds: float) -> N
         event = nft.decode_event(log)
         if event is not None and event["event"] == "PKPMinted" and event["args"]["tokenId"] == token:
             return
-    raise BadAnswer("the transaction did not mint the key that is called new")
+    raise BadAnswer("bad_answer", "the transaction did not mint the key that is called new")
 
 
 async def _receipt(chain: ChainView, name: str, seconds: float) -> dict[str, Any]:
     """Return the receipt of a transaction that is said to have been executed; raise `BadAnswer`."""
     if not HASH.fullmatch(name):
-        raise BadAnswer("what should name a transaction is no hash")
+        raise BadAnswer("bad_answer", "what should name a transaction is no hash")
     try:
         receipt = await chain.rpc.wait_receipt(name.lower(), seconds)
     except TimeoutError:
-        raise BadAnswer("it is said to be done, and the chain does not know the transaction") from None
+        raise BadAnswer("bad_answer", "it is said to be done, and the chain does not know the transaction") from None
     except (RpcError, RpcUnreachable) as error:
         raise chain_error("a transaction", error) from None
     if receipt.get("status") != "0x1":
-        raise BadAnswer("it is said to be done, and the transaction failed")
+        raise BadAnswer("bad_answer", "it is said to be done, and the transaction failed")
     return receipt
 
 
@@ -114,11 +114,11 @@ async def fresh_key(chain: ChainView, token: int, owner: str) -> Key:
         chain.ask(permissions, "getPendingChanges", token),
     )
     if key.owner != owner:
-        raise BadAnswer("the key that was minted belongs to somebody else")
+        raise BadAnswer("bad_answer", "the key that was minted belongs to somebody else")
     if int(told[1]) != 1:
-        raise BadAnswer("the key that is called new was somebody else's before")
+        raise BadAnswer("bad_answer", "the key that is called new was somebody else's before")
     if methods or waiting:
-        raise BadAnswer("the key that is called new permits something that nobody asked for")
+        raise BadAnswer("bad_answer", "the key that is called new permits something that nobody asked for")
     return key
 
 
@@ -134,9 +134,9 @@ async def at_last(holds: Callable[[], Awaitable[bool]], seconds: float, what: st
     while not await holds():
         if time.monotonic() + pause > give_up:
             raise Timeout(
+                "not_final",
                 f"{what} is not final on the chain yet",
-                code="not_final",
-                hint="ask again, with the same request: it will be the same key",
+                "ask again, with the same request: it will be the same key",
             )
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, longest)

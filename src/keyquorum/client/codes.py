@@ -86,7 +86,11 @@ async def request_codes(
     address = _NORMALISE[channel](address)
     needed = len(urls) if needed is None else needed
     if not 1 <= needed <= len(urls):
-        raise Misconfigured(f"{needed} code services are needed and {len(urls)} are known", code="too_few_services")
+        raise Misconfigured(
+            "too_few_services",
+            f"{needed} code services are needed and {len(urls)} are known",
+            "tell the gateway's operator, or log in another way",
+        )
     for url in urls:
         _check_url(url)
     body = encode({"channel": channel, "address": address, "statement": statement.to_json()})
@@ -116,7 +120,7 @@ async def answer(
     """
     given = {one: codes[one.issuer] for one in asked.asked if one.issuer in codes}
     if not given:
-        raise Misconfigured("no code was typed", code="no_code", hint="type the codes next to the services' names")
+        raise Misconfigured("no_code", "no code was typed", "type the codes next to the services' names")
     async with Transport() as transport:
         answers = await asyncio.gather(
             *(_answer(transport, asked, one, session, code, seconds) for one, code in given.items())
@@ -125,10 +129,10 @@ async def answer(
     for one, error in errors:
         if isinstance(error, NodeRefused):
             names = ", ".join(sorted(other.issuer for other, what in errors if isinstance(what, NodeRefused)))
-            raise Refused(f"{names}: {error.message}", code=error.code, hint=error.hint or None, status=error.status)
+            raise Refused(error.code, f"{names}: {error.message}", error.hint or None, status=error.status)
         if isinstance(error, NodeGarbage):
-            raise BadAnswer(f"{one.issuer} {error.message}")
-        raise Unavailable(f"{one.issuer}: {error}", needed=len(given), live=len(given) - len(errors))
+            raise BadAnswer("bad_answer", f"{one.issuer} {error.message}")
+        raise Unavailable("unavailable", f"{one.issuer}: {error}", needed=len(given), live=len(given) - len(errors))
     return {"address": asked.address, "assertions": [found for found in answers if isinstance(found, str)]}
 
 
@@ -139,9 +143,9 @@ async def _ask(transport: Transport, url: str, body: bytes, seconds: float) -> A
     except NodeError as error:
         return error
     except TimeoutError:
-        return NodeDown("did not answer in time")
+        return NodeDown("", "did not answer in time")
     if not ISSUER_ID.fullmatch(sent.issuer):
-        return NodeGarbage("has a name that no service has")
+        return NodeGarbage("", "has a name that no service has")
     return AskedCode(url.rstrip("/"), sent.issuer, sent.id, sent.digits, sent.expires)
 
 
@@ -156,8 +160,8 @@ async def _answer(
     except NodeError as error:
         return error
     except TimeoutError:
-        return NodeDown("did not answer in time")
-    return found.assertion if _is_for(found.assertion, asked, one) else NodeGarbage("signed something else")
+        return NodeDown("", "did not answer in time")
+    return found.assertion if _is_for(found.assertion, asked, one) else NodeGarbage("", "signed something else")
 
 
 def _is_for(token: str, asked: CodeRound, one: AskedCode) -> bool:
@@ -172,9 +176,9 @@ def _is_for(token: str, asked: CodeRound, one: AskedCode) -> bool:
 def _why_not(needed: int, live: int, failed: Mapping[str, NodeError]) -> Refused | Unavailable:
     for error in failed.values():
         if isinstance(error, NodeRefused):
-            return Refused(error.message, code=error.code, hint=error.hint or None, status=error.status)
+            return Refused(error.code, error.message, error.hint or None, status=error.status)
     reasons = "; ".join(f"{url}: {error}" for url, error in failed.items()) or "services share a name"
-    return Unavailable(f"too few code services can send: {reasons}", needed=needed, live=live, code="too_few_services")
+    return Unavailable("too_few_services", f"too few code services can send: {reasons}", needed=needed, live=live)
 
 
 def _check_url(url: str) -> None:
@@ -182,9 +186,9 @@ def _check_url(url: str) -> None:
         origin(url)
     except ValueError:
         raise Misconfigured(
+            "bad_service_url",
             "a code service is reached over https (http on this machine)",
-            code="bad_service_url",
-            hint="the gateway's login configuration names it: tell its operator",
+            "the gateway's login configuration names it: tell its operator",
         ) from None
 
 

@@ -95,7 +95,7 @@ class Connection:
         self._committee = self._facts.committee
         if not self._committee.threshold:
             raise Misconfigured(
-                "the network has not been activated yet", code="not_active", hint="register its nodes and activate it"
+                "not_active", "the network has not been activated yet", "register its nodes and activate it"
             )
         self._spawn(self._fanout.look())
 
@@ -113,7 +113,9 @@ class Connection:
     def facts(self) -> Facts:
         """What the chain says about the network."""
         if self._facts is None:
-            raise Misconfigured("the client is not open", hint="use `async with AsyncClient(...)`, or call connect()")
+            raise Misconfigured(
+                "misconfigured", "the client is not open", "use `async with AsyncClient(...)`, or call connect()"
+            )
         return self._facts
 
     @property
@@ -176,11 +178,11 @@ class Connection:
             await self._reread()
         if self.facts.network_key is None:
             raise Unavailable(
+                "not_ready",
                 "the network has not made its network key yet",
+                "wait a moment: all nodes must run once to make it",
                 needed=len(self._current_committee().nodes),
                 live=0,
-                code="not_ready",
-                hint="wait a moment: all nodes must run once to make it",
             )
         return self.facts.network_key
 
@@ -234,12 +236,10 @@ class Connection:
         except NodeError as error:
             raise as_public(error) from None
         except TimeoutError:
-            raise Timeout(f"the gateway did not answer within {self._timeout:g} s") from None
+            raise Timeout("timeout", f"the gateway did not answer within {self._timeout:g} s") from None
 
     def _gateway_url(self) -> str:
         gateway = self._network.gateway if self._network is not None else None
         if not gateway:
-            raise Misconfigured(
-                "the network file names no gateway", code="no_gateway", hint="use a network file with a gateway"
-            )
+            raise Misconfigured("no_gateway", "the network file names no gateway", "use a network file with a gateway")
         return gateway.rstrip("/")

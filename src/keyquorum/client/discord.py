@@ -64,22 +64,22 @@ def configured(login: Mapping[str, Any]) -> DiscordLogin:
     """Return Discord's part of a login configuration; raise `Misconfigured` when there is none."""
     if not login.get("discord"):
         raise Misconfigured(
-            "one cannot log in here with Discord",
-            code="no_such_provider",
-            hint="log in another way, or at another gateway",
+            "no_such_provider", "one cannot log in here with Discord", "log in another way, or at another gateway"
         )
     try:
         found = msgspec.convert(login["discord"], DiscordLogin)
         # A gateway that named another place would be given the code of a public client, and what redeems it.
         if origin(found.base_url)[1] not in HOSTS:
             raise Misconfigured(
-                f"this gateway calls {host_of(found.base_url)} Discord",
-                code="wrong_provider",
-                hint="do not log in here",
+                "wrong_provider", f"this gateway calls {host_of(found.base_url)} Discord", "do not log in here"
             )
         return found
     except msgspec.ValidationError as error:
-        raise Misconfigured(f"the login configuration is not one: {error}", code="bad_login_configuration") from None
+        raise Misconfigured(
+            "bad_login_configuration",
+            f"the login configuration is not one: {error}",
+            "tell the gateway's operator, or log in another way",
+        ) from None
 
 
 async def log_in(
@@ -137,12 +137,12 @@ def good_receipts(answers: list[Any], commitment: Commitment, committee: Committ
     needed = receipts_needed(len(committee.accounts), committee.threshold)
     if len(good) < needed:
         raise Unavailable(
+            "too_few_receipts",
             f"{len(good)} nodes committed to the token, {needed} of {len(committee.accounts)} must",
+            "nothing was shown to anybody; log in again when more nodes run, or another way",
             needed=needed,
             live=len(good),
             causes=causes,
-            code="too_few_receipts",
-            hint="nothing was shown to anybody; log in again when more nodes run, or another way",
         )
     return [good[party] for party in sorted(good)][:needed]
 

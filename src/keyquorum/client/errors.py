@@ -1,8 +1,7 @@
 """What can go wrong for a caller of the network, as one small tree.
 
-Every error has a `code` (snake_case, stable, for programs), a message (what happened) and a `hint` (what to do
-next); `to_json` gives exactly the object that the HTTP API and the CLI print. The subclasses answer one question:
-whose move is it?
+Every error is a `Refusal`: a `code`, what happened, and a `hint`; `to_json` gives exactly the object that the HTTP API
+and the CLI print. The subclasses answer one question: whose move is it?
 
 * `Refused`: the network understood and said no. Asking again the same way will not help.
 * `Unavailable`: too few nodes answer. Asking later may help.
@@ -16,43 +15,35 @@ whose move is it?
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from keyquorum.refusal import NOT_PERMITTED, UNAVAILABLE, Refusal
 
 
-class KeyquorumError(Exception):
-    """The root: `code`, message and `hint`; never holds a secret."""
+class KeyquorumError(Refusal):
+    """The root; never holds a secret. Without a hint of its own an error has that of its class."""
 
-    code = "error"
-    hint = ""
+    usual_hint = ""
 
-    def __init__(self, message: str, *, code: str | None = None, hint: str | None = None) -> None:
-        self.message = message
-        self.code = code or type(self).code
-        self.hint = type(self).hint if hint is None else hint
-        super().__init__(message)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `{"code", "message", "hint"}`, as the HTTP API has it."""
-        return {"code": self.code, "message": self.message, "hint": self.hint}
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        hint: str | None = None,
+        status: int = UNAVAILABLE,
+        *,
+        parties: Iterable[int] = (),
+    ) -> None:
+        super().__init__(code, message, type(self).usual_hint if hint is None else hint, status, parties=parties)
 
 
 class Refused(KeyquorumError):
     """The nodes (more than n - t of them), or the gateway, refused the request; `status` is their HTTP status."""
 
-    code = "refused"
-
     def __init__(
-        self,
-        message: str,
-        *,
-        code: str | None = None,
-        hint: str | None = None,
-        status: int = 403,
-        parties: tuple[int, ...] = (),
-    ) -> None:
-        super().__init__(message, code=code, hint=hint)
-        self.status = status
-        self.parties = parties
+        self, code: str, message: str, hint: str | None = None, status: int = NOT_PERMITTED, *,
+        parties: Iterable[int] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(code, message, hint, status, parties=parties)
 
 
 class Unavailable(KeyquorumError):
@@ -61,64 +52,48 @@ class Unavailable(KeyquorumError):
     `parties` are whom to leave out when the request is signed again (code `runs_used_up`).
     """
 
-    code = "unavailable"
-    hint = "wait until enough nodes run (see `keyquorum status`) and ask again"
+    usual_hint = "wait until enough nodes run (see `keyquorum status`) and ask again"
 
     def __init__(
-        self,
-        message: str,
-        *,
-        needed: int,
-        live: int,
-        causes: Mapping[int, str] | None = None,
-        code: str | None = None,
-        hint: str | None = None,
-        parties: Iterable[int] = (),
-    ) -> None:
-        super().__init__(message, code=code, hint=hint)
+        self, code: str, message: str, hint: str | None = None, *, needed: int, live: int,
+        causes: Mapping[int, str] | None = None, parties: Iterable[int] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(code, message, hint, parties=parties)
         self.needed = needed
         self.live = live
         self.causes = dict(causes or {})
-        self.parties = tuple(sorted(parties))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object of the HTTP API, with `parties` where there are any."""
-        return super().to_json() | ({"parties": list(self.parties)} if self.parties else {})
 
 
 class BadAnswer(KeyquorumError):
     """An answer that does not hold; `party` is who gave it, None when only the sum of the answers is wrong."""
 
-    code = "bad_answer"
-    hint = "nothing was accepted; ask again, and report the node if it happens again"
+    usual_hint = "nothing was accepted; ask again, and report the node if it happens again"
 
-    def __init__(self, message: str, *, party: int | None = None, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, code: str, message: str, hint: str | None = None, *, party: int | None = None) -> None:
+        super().__init__(code, message, hint)
         self.party = party
 
 
 class Timeout(KeyquorumError):
     """The caller's time ran out."""
 
-    code = "timeout"
-    hint = "ask again, or allow more time"
+    usual_hint = "ask again, or allow more time"
 
 
 class ChainError(KeyquorumError):
     """The chain endpoint failed, or a transaction was rejected or reverted."""
 
-    code = "chain_error"
-    hint = "check the chain endpoint"
+    usual_hint = "check the chain endpoint"
 
 
 class TooExpensive(KeyquorumError):
     """A price above the payer's limits: `asked` and `allowed`, of the `setting` of `SpendingLimits` that says no."""
 
-    code = "too_expensive"
-
-    def __init__(self, message: str, *, asked: int, allowed: int, setting: str, hint: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, hint: str | None = None, *, asked: int, allowed: int, setting: str
+    ) -> None:
         allow = f"nothing was signed or paid; if that is the right price, allow it: SpendingLimits({setting}=...)"
-        super().__init__(message, hint=hint or allow)
+        super().__init__(code, message, hint or allow)
         self.asked = asked
         self.allowed = allowed
         self.setting = setting
@@ -126,5 +101,3 @@ class TooExpensive(KeyquorumError):
 
 class Misconfigured(KeyquorumError):
     """This side lacks something before anything can be asked."""
-
-    code = "misconfigured"

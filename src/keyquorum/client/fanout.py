@@ -136,7 +136,7 @@ class Fanout:
                 return await _Race(self, job, learned).result()
         except TimeoutError:
             raise Timeout(
-                f"no answer within {seconds:.1f} s" + (f" ({learned.told})" if learned.told else "")
+                "timeout", f"no answer within {seconds:.1f} s" + (f" ({learned.told})" if learned.told else "")
             ) from None
 
     async def ask(self, job: Job[A, T], committee: Committee, run: Run, attempt: Attempt[A], number: int) -> None:

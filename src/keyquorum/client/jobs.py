@@ -44,9 +44,9 @@ class SignJob(Job[SignAnswer, Signed]):
         """Refuse another digest or summary than our own, and a share in another's name."""
         answer.share.check(party)
         if answer.digest != self._digest_hex:
-            raise BadAnswer(f"node {party} signs another digest than the intent's", party=party)
+            raise BadAnswer("bad_answer", f"node {party} signs another digest than the intent's", party=party)
         if answer.summary != self._summary:
-            raise BadAnswer(f"node {party} summarises the intent differently", party=party)
+            raise BadAnswer("bad_answer", f"node {party} summarises the intent differently", party=party)
 
     def finish(self, answers: Mapping[int, SignAnswer]) -> Signed:
         """Return the verified signature."""

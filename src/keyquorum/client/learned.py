@@ -50,7 +50,7 @@ class Attempt(Generic[A]):
         elif isinstance(error, NodeBusy):
             self.busy[party] = error
         elif isinstance(error, NodeGarbage):
-            self.bad[party] = BadAnswer(f"node {party} {error.message}", party=party)
+            self.bad[party] = BadAnswer("bad_answer", f"node {party} {error.message}", party=party)
         elif isinstance(error, BadAnswer):
             self.bad[party] = error
         else:
@@ -148,12 +148,12 @@ class Learned:
         causes = dict.fromkeys(silent, "did not answer in time") | self.causes
         told = "; ".join(f"node {party}: {cause}" for party, cause in sorted(causes.items()))
         return Unavailable(
+            RUNS_USED_UP,
             f"none of the runs that were signed came to an end ({told or 'no set of nodes finished'})",
+            "sign the request again, with other signers",
             needed=self.committee.threshold,
             live=len(self.committee.nodes) - len(self.down),
             causes=causes,
-            code=RUNS_USED_UP,
-            hint="sign the request again, with other signers",
             parties=causes,
         )
 
@@ -168,17 +168,17 @@ class Learned:
         if live < t:
             # Not all of them were asked: the others may answer or not.
             told = f"at most {live} of {n} nodes answer, {t} are needed"
-            return Unavailable(told, needed=t, live=live, causes=self.causes)
+            return Unavailable("unavailable", told, needed=t, live=live, causes=self.causes)
         if self.sum_is_bad is not None:
             return self.sum_is_bad
         if self.bad and not self.refused:
             return next(iter(self.bad.values()))
         return Unavailable(
+            "no_quorum",
             f"no {t} of {n} nodes serve this request ({self.told or 'no set of nodes finished'})",
             needed=t,
             live=live,
             causes=self.causes,
-            code="no_quorum",
         )
 
 
@@ -187,4 +187,4 @@ def _refusal(refused: Mapping[int, NodeError]) -> Refused:
     code, _ = Counter(error.code for _, error in sorted(refused.items())).most_common(1)[0]
     error = next(error for _, error in sorted(refused.items()) if error.code == code)
     parties = tuple(sorted(party for party, each in refused.items() if each.code == code))
-    return Refused(error.message, code=code or None, hint=error.hint, status=error.status, parties=parties)
+    return Refused(code, error.message, error.hint, error.status, parties=parties)

@@ -138,7 +138,7 @@ class Logins(Connection):
         """Prove a second method for the session in use: the certificate then names both, and may do no more."""
         old = self._session
         if old is None or old.delegations:
-            raise Misconfigured("there is no login of one's own to step up", code="no_login", hint="log in first")
+            raise Misconfigured("no_login", "there is no login of one's own to step up", "log in first")
         chosen, network_key = _known(name), await self._network_key()
         statement = sessions.new_statement(
             self.facts.id, old.key, old.keys, old.scopes,
@@ -147,7 +147,7 @@ class Logins(Connection):
         try:
             held = certificates.verify(old.certificate, self.facts.id, network_key, int(time.time()))
         except AuthError as error:
-            raise Misconfigured(error.message, code=error.code, hint=error.hint) from None
+            raise Misconfigured(error.code, error.message, error.hint) from None
         asked = ask_to_log_in(old.key, statement, chosen, await prove(statement), old.certificate)
         job = CertificateJob(FreshRuns(asked), statement, chosen, network_key, identity=identity, old=held)
         return await self._certify(job, asked, old.key, network_key)
@@ -193,12 +193,12 @@ class Logins(Connection):
         try:
             found = certificates.verify(token, self.facts.id, network_key, int(time.time()))
         except AuthError as error:
-            raise BadAnswer(f"the certificate does not hold: {error.message}") from None
+            raise BadAnswer("bad_answer", f"the certificate does not hold: {error.message}") from None
         wanted = (statement.session, statement.keys, statement.scopes, statement.expires, statement.uses)
         if (found.session, found.keys, found.scopes, found.expires, found.uses) != wanted:
-            raise BadAnswer("the certificate is for something else than was asked")
+            raise BadAnswer("bad_answer", "the certificate is for something else than was asked")
         if not job.expected.holds(found.methods):
-            raise BadAnswer("the certificate is for somebody else than logged in")
+            raise BadAnswer("bad_answer", "the certificate is for somebody else than logged in")
         self._session = Session(self.facts.id, token, found.expires, found.keys, found.scopes, key, found.uses)
         return self._session
 
@@ -233,7 +233,7 @@ class Logins(Connection):
         async with self._login_lock:
             if self._session is None or self._session.expires_within(REQUEST_SECONDS / 2):
                 if self._session is not None and not self._is_the_wallets(self._session):
-                    raise Misconfigured("the session has expired", code="session_expired", hint="log in again")
+                    raise Misconfigured("session_expired", "the session has expired", "log in again")
                 await self.login()
         assert self._session is not None  # noqa: S101 - login sets it or raises
         return self._session
@@ -254,9 +254,7 @@ class Logins(Connection):
 
     def _account(self) -> Account:
         if self.account is None:
-            raise Misconfigured(
-                "there is no account to act for", code="no_account", hint="give the client an account, or log in"
-            )
+            raise Misconfigured("no_account", "there is no account to act for", "give the client an account, or log in")
         return self.account
 
 

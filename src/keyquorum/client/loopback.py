@@ -68,9 +68,9 @@ class Loopback:
         except OSError:
             await self._runner.cleanup()
             raise Misconfigured(
+                "port_taken",
                 f"port {self._port} of this machine, where the provider sends its answer, is taken",
-                code="port_taken",
-                hint="end the other login, or register another port at the provider",
+                "end the other login, or register another port at the provider",
             ) from None
         self._port = self._runner.addresses[0][1]
         return self
@@ -87,9 +87,9 @@ class Loopback:
                 return await self._answer
         except TimeoutError:
             raise Timeout(
+                "login_timeout",
                 f"nobody logged in within {seconds:g} s",
-                code="login_timeout",
-                hint="log in again, and finish it in the browser window that opens",
+                "log in again, and finish it in the browser window that opens",
             ) from None
 
     async def _get(self, request: web.Request) -> web.Response:

@@ -61,5 +61,5 @@ class MintRequest:
         if answer.transaction is not None:
             await made_key(chain, answer.transaction, token, seconds)
         if await self.key_of(chain, payer) != token:
-            raise BadAnswer("the gateway's key was not minted for this request")
+            raise BadAnswer("bad_answer", "the gateway's key was not minted for this request")
         return await fresh_key(chain, token, self.owner), payer

@@ -33,6 +33,7 @@ from keyquorum.client.errors import ChainError, Misconfigured, Refused, TooExpen
 from keyquorum.client.fanout import Committee
 from keyquorum.client.results import Key, Node, token_hex
 from keyquorum.client.transport import NodeError, Transport
+from keyquorum.refusal import NOT_FOUND
 
 KEY_TYPE = 2
 MAX_PARALLEL_READS = 16
@@ -74,7 +75,11 @@ class Network:
             found = msgspec.json.decode(text, type=NetworkFile)
             return cls(found.network, found.rpc, found.gateway or None)
         except (ValueError, msgspec.DecodeError) as error:
-            raise Misconfigured(f"{where} is not a network file: {error}", code="bad_network_file") from None
+            raise Misconfigured(
+                "bad_network_file",
+                f"{where} is not a network file: {error}",
+                "fetch it again from who runs the network, or from /network.json of its gateway",
+            ) from None
 
     def to_json(self) -> dict[str, str]:
         """Return the content of a network file."""
@@ -92,10 +97,12 @@ class Network:
                 async with asyncio.timeout(LOAD_SECONDS):
                     found = await transport.get(url, msgspec.Raw)
             except TimeoutError:
-                raise Misconfigured(f"nobody answers at {url}", hint="check the address, or name a file") from None
+                raise Misconfigured(
+                    "misconfigured", f"nobody answers at {url}", "check the address, or name a file"
+                ) from None
             except NodeError as error:
                 raise Misconfigured(
-                    f"no network file at {url}: {error.message}", hint="check the address, or name a file"
+                    "misconfigured", f"no network file at {url}: {error.message}", "check the address, or name a file"
                 ) from None
             return cls.from_json(bytes(found), url)
         path = Path(text)
@@ -103,7 +110,7 @@ class Network:
             return cls.from_json(await asyncio.to_thread(path.read_bytes), str(path))
         except OSError:
             raise Misconfigured(
-                f"there is no network file {path}", code="no_network", hint="start a network with `keyquorum up`"
+                "no_network", f"there is no network file {path}", "start a network with `keyquorum up`"
             ) from None
 
     def save(self, path: Path) -> None:
@@ -155,7 +162,9 @@ class ChainView:
             raise chain_error("the chain id", error) from None
         if chain_id != chain_id_of(self.network.id):
             raise Misconfigured(
-                f"{self.rpc.name} is chain {chain_id}, the network {self.network.id} is on another", code="wrong_chain"
+                "wrong_chain",
+                f"{self.rpc.name} is chain {chain_id}, the network {self.network.id} is on another",
+                "name an endpoint of the network's chain",
             )
         router = self.contract("PubkeyRouter")
         nft, staking, key = await asyncio.gather(
@@ -200,7 +209,7 @@ class ChainView:
         except (RpcError, RpcUnreachable, ValueError) as error:
             raise chain_error("the newest block", error) from None
         if found is None:
-            raise ChainError("the chain endpoint knows no newest block")
+            raise ChainError("chain_error", "the chain endpoint knows no newest block")
         return found
 
     async def ask(self, contract: Contract, name: str, *args: Any, block: int | str = "latest") -> Any:
@@ -276,13 +285,13 @@ def _checked(token_id: int, public_key: bytes) -> Point:
     """Return the point; the chain endpoint is not believed: a token id is the hash of its key."""
     if not public_key:
         raise Refused(
+            "unknown_key",
             f"the network has no key {token_hex(token_id)}",
-            code="unknown_key",
-            hint="see your keys with `keyquorum keys list`",
-            status=404,
+            "see your keys with `keyquorum keys list`",
+            status=NOT_FOUND,
         )
     if token_id_of(public_key) != token_id:
-        raise ChainError("the chain endpoint gave a public key that does not belong to the token id")
+        raise ChainError("chain_error", "the chain endpoint gave a public key that does not belong to the token id")
     return Point.from_bytes_checked(public_key)
 
 
@@ -290,12 +299,14 @@ def chain_error(what: str, error: Exception) -> ChainError:
     """Return the public error for a failed read or transaction."""
     stopped = "start the network with `keyquorum up`, or check the chain's address in network.json"
     hint = stopped if isinstance(error, RpcUnreachable) else None
-    return ChainError(f"the chain did not answer {what}: {error}", hint=hint)
+    return ChainError("chain_error", f"the chain did not answer {what}: {error}", hint)
 
 
 def too_expensive(error: TooDear, hint: str | None = None) -> TooExpensive:
     """Return the public error for a price above the payer's limits."""
-    return TooExpensive(str(error), asked=error.asked, allowed=error.allowed, setting=error.setting, hint=hint)
+    return TooExpensive(
+        "too_expensive", str(error), hint, asked=error.asked, allowed=error.allowed, setting=error.setting
+    )
 
 
 def minted_token(receipt: dict[str, Any], nft: Contract) -> int:
@@ -304,4 +315,4 @@ def minted_token(receipt: dict[str, Any], nft: Contract) -> int:
         event = nft.decode_event(log)
         if event is not None and event["event"] == "PKPMinted":
             return int(event["args"]["tokenId"])
-    raise ChainError("the transaction did not mint a key", code="not_minted")
+    raise ChainError("not_minted", "the transaction did not mint a key")

@@ -33,11 +33,13 @@ LOGIN_SECONDS = 300.0
 OpenUrl = Callable[[str], object]
 
 
+FAILED = "provider_failed"
+
+
 class ProviderError(KeyquorumError):
     """The identity provider could not be reached, or answered in another way than it documents."""
 
-    code = "provider_failed"
-    hint = "try again in a moment, or log in another way"
+    usual_hint = "try again in a moment, or log in another way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,9 @@ async def ask_browser(
     if "error" in answer:
         what = "".join(c for c in answer["error"][:64] if c.isascii() and (c.isalnum() or c == "_"))
         raise Refused(
+            "login_denied",
             f"{host_of(authorize_url)} did not log you in: {what or 'no reason given'}",
-            code="login_denied",
-            hint="log in again and agree, or use another method",
+            "log in again and agree, or use another method",
         )
     return answer
 
@@ -87,7 +89,7 @@ def token_of(answer: Mapping[str, Any], name: str, url: str) -> str:
     """Return the token called `name` of a provider's answer; raise `ProviderError` when there is none."""
     token = answer.get(name)
     if not isinstance(token, str) or not 1 <= len(token) <= MAX_BODY:
-        raise ProviderError(f"{host_of(url)} gave no {name}")
+        raise ProviderError(FAILED, f"{host_of(url)} gave no {name}")
     return token
 
 
@@ -96,7 +98,7 @@ def check_url(url: str) -> str:
     try:
         origin(url)
     except ValueError as error:
-        raise Misconfigured(str(error), code="bad_provider_url", hint="check the login configuration") from None
+        raise Misconfigured("bad_provider_url", str(error), "check the login configuration") from None
     return url
 
 
@@ -114,13 +116,13 @@ async def _ask(method: str, url: str, form: Mapping[str, str] | None) -> dict[st
             while len(content) <= MAX_BODY and (more := await response.content.read(MAX_BODY)):
                 content += more
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise ProviderError(f"{host} cannot be reached ({type(error).__name__})") from None
+        raise ProviderError(FAILED, f"{host} cannot be reached ({type(error).__name__})") from None
     if status != 200:
-        raise ProviderError(f"{host} answered with status {status}")
+        raise ProviderError(FAILED, f"{host} answered with status {status}")
     try:
         value = loads(content, MAX_BODY, allow_floats=True)
     except BadJson:
         value = None
     if not isinstance(value, dict):
-        raise ProviderError(f"{host} did not answer with a JSON object")
+        raise ProviderError(FAILED, f"{host} did not answer with a JSON object")
     return value

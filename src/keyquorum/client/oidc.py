@@ -21,7 +21,7 @@ from keyquorum.auth.statement import Statement
 from keyquorum.client import oauth
 from keyquorum.client.errors import Misconfigured
 from keyquorum.client.loopback import Loopback
-from keyquorum.client.oauth import LOGIN_SECONDS, OpenUrl, Pkce, ProviderError
+from keyquorum.client.oauth import FAILED, LOGIN_SECONDS, OpenUrl, Pkce, ProviderError
 
 Flow = Literal["code", "implicit"]
 
@@ -51,15 +51,17 @@ def provider_called(login: Mapping[str, Any], name: str) -> OidcLogin:
     try:
         found = [msgspec.convert(one, OidcLogin) for one in login.get("oidc") or ()]
     except msgspec.ValidationError as error:
-        raise Misconfigured(f"the login configuration is not one: {error}", code="bad_login_configuration") from None
+        raise Misconfigured(
+            "bad_login_configuration",
+            f"the login configuration is not one: {error}",
+            "tell the gateway's operator, or log in another way",
+        ) from None
     for provider in found:
         if provider.name == name:
             oauth.check_url(provider.issuer)
             return provider
     known = ", ".join(provider.name for provider in found) or "none"
-    raise Misconfigured(
-        f"one cannot log in here with {name}", code="no_such_provider", hint=f"providers that one can: {known}"
-    )
+    raise Misconfigured("no_such_provider", f"one cannot log in here with {name}", f"providers that one can: {known}")
 
 
 async def log_in(
@@ -81,7 +83,7 @@ async def log_in(
         redirect_uri = loopback.redirect_uri
     # RFC 9207: an answer that another provider gave must not have its code sent to this one.
     if answer.get("iss", provider.issuer) != provider.issuer:
-        raise ProviderError("the answer in the browser came from another provider", code="wrong_provider")
+        raise ProviderError("wrong_provider", "the answer in the browser came from another provider")
     if how.flow == "implicit":
         return _for_this_login(oauth.token_of(answer, "id_token", how.authorize), provider, statement)
     form = {
@@ -106,14 +108,14 @@ def _for_this_login(token: str, provider: OidcLogin, statement: Statement) -> di
         found = read_id_token(token)
     except AuthError as error:
         raise ProviderError(
+            "unreadable_token",
             f"the token of {host_of(provider.issuer)} cannot be used: {error.message}",
-            code="unreadable_token",
-            hint="the provider's settings for this application must give id_tokens signed with RS256",
+            "the provider's settings for this application must give id_tokens signed with RS256",
         ) from None
     if found.claims.get("nonce") != statement.challenge:
-        raise ProviderError("the provider's token is for another login than this one", code="wrong_token")
+        raise ProviderError("wrong_token", "the provider's token is for another login than this one")
     if provider.client_id not in found.audiences:
-        raise ProviderError("the provider's token is for another application than this one", code="wrong_token")
+        raise ProviderError("wrong_token", "the provider's token is for another application than this one")
     return {"id_token": token}
 
 
@@ -129,7 +131,7 @@ async def _endpoints(provider: OidcLogin) -> _Endpoints:
     url = provider.issuer.rstrip("/") + DISCOVERY
     document = await oauth.get_json(url)
     if document.get("issuer") != provider.issuer:
-        raise ProviderError(f"{host_of(url)} describes another issuer than the configured one")
+        raise ProviderError(FAILED, f"{host_of(url)} describes another issuer than the configured one")
     flow = provider.flow or _choose_flow(provider, document)
     authorize = oauth.token_of(document, "authorization_endpoint", url)
     token = oauth.token_of(document, "token_endpoint", url) if flow == "code" else ""
@@ -145,9 +147,9 @@ def _choose_flow(provider: OidcLogin, document: Mapping[str, Any]) -> Flow:
     if "id_token" in types:
         return "implicit"
     raise Misconfigured(
+        "no_usable_flow",
         f"{provider.name} offers no login that this application can use",
-        code="no_usable_flow",
-        hint="enable public clients (PKCE) or the response type id_token at the provider, or configure a client secret",
+        "enable public clients (PKCE) or the response type id_token at the provider, or configure a client secret",
     )
 
 

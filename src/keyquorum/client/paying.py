@@ -70,14 +70,14 @@ class Paying(Logins):
         account = self._account()
         sign = getattr(account, "sign_transaction", None)
         if sign is None:
-            raise Misconfigured("the account cannot sign transactions", hint="use an account that can")
+            raise Misconfigured("misconfigured", "the account cannot sign transactions", "use an account that can")
         sender = checksum(account.address)
         complete = await self._filled(sender, {"to": to, "data": data, "value": value})
         raw = bytes((await asyncio.to_thread(sign, complete)).raw_transaction)
         receipt = await self._submit(raw, sender, wait=True)
         assert receipt is not None  # noqa: S101 - waited for
         if receipt.get("status") != "0x1":
-            raise ChainError(f"the transaction {hash_of(raw)} was reverted", code="reverted")
+            raise ChainError("reverted", f"the transaction {hash_of(raw)} was reverted")
         return receipt
 
     async def _submit(self, raw: bytes, sender: str, wait: bool) -> dict[str, Any] | None:
@@ -89,13 +89,15 @@ class Paying(Logins):
         except (RpcError, RpcUnreachable) as error:
             # The same words may come before or after signing; what can be done is the same.
             hint = refusal(error, sender).hint if isinstance(error, RpcError) else None
-            raise ChainError(f"the chain did not take the transaction: {error}", code="not_sent", hint=hint) from None
+            raise ChainError("not_sent", f"the chain did not take the transaction: {error}", hint) from None
         except TimeoutError:
             raise ChainError(
-                f"the transaction {name} was sent but is not mined yet", code="not_mined", hint="look it up later"
+                "not_mined", f"the transaction {name} was sent but is not mined yet", "look it up later"
             ) from None
         if told.lower() != name or (receipt is not None and not _is_receipt_of(receipt, name, sender)):
-            raise BadAnswer("the chain endpoint answered for another transaction than the one that was signed")
+            raise BadAnswer(
+                "bad_answer", "the chain endpoint answered for another transaction than the one that was signed"
+            )
         return receipt
 
     async def _spread(self, name: str, receipt: Mapping[str, Any] | None = None) -> Change:

@@ -202,9 +202,7 @@ class Permissions:
         found = key.owner and await chain.ask(chain.contract("PubkeyRouter"), "ethAddressToPkpId", key.owner)
         if not found:
             raise Refused(
-                f"the key belongs to {key.owner or 'nobody'}",
-                code="not_the_owner",
-                hint="let its owner make the change",
+                "not_the_owner", f"the key belongs to {key.owner or 'nobody'}", "let its owner make the change"
             )
         return int(found)
 
@@ -237,7 +235,7 @@ class Permissions:
             }
             return await self._relayed(body, token, nonce, execute)
         if client.account is None:
-            raise Misconfigured("nobody is there to pay", code="no_account", hint="use a gateway, or give an account")
+            raise Misconfigured("no_account", "nobody is there to pay", "use a gateway, or give an account")
         return await client.send_from_account(contract.address, execute)
 
     async def _relayed(self, body: Mapping[str, Any], token: int, nonce: int, execute: bytes) -> Mapping[str, Any]:

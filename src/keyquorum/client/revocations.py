@@ -75,16 +75,18 @@ class RevocationJob(Job[RevocationAnswer, SignedRevocation]):
         """Refuse a share in another's name, and a time that does not follow from the request."""
         answer.share.check(party)
         if answer.what != "0x" + self._what.mark.hex():
-            raise BadAnswer(f"node {party} would revoke something else", party=party)
+            raise BadAnswer("bad_answer", f"node {party} would revoke something else", party=party)
         # A request that is signed again, with further runs, expires later.
         if not self._before <= answer.before <= min(FOREVER, self._before + LATER):
-            raise BadAnswer(f"node {party} would revoke up to another time than was asked for", party=party)
+            raise BadAnswer(
+                "bad_answer", f"node {party} would revoke up to another time than was asked for", party=party
+            )
 
     def finish(self, answers: Mapping[int, RevocationAnswer]) -> SignedRevocation:
         """Return the verified revocation."""
         times = {party: str(answer.before) for party, answer in answers.items()}
         if len(set(times.values())) != 1:
-            raise BadAnswer("the nodes do not agree on the time", party=odd_one(times))
+            raise BadAnswer("bad_answer", "the nodes do not agree on the time", party=odd_one(times))
         before = next(iter(answers.values())).before
         digest = revocation_digest(*self._place, self._what.mark, before)
         found = combine_shares({party: answer.share for party, answer in answers.items()}, digest, self._network_key)

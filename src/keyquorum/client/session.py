@@ -316,13 +316,13 @@ class CertificateJob(Job[SessionAnswer, str]):
         """Refuse a certificate for anything but the statement, and a share in another's name."""
         answer.share.check(party)
         if not is_certificate_for(self.statement, answer.certificate_input, self.expected, self._old):
-            raise BadAnswer(f"node {party} would certify something else than the statement", party=party)
+            raise BadAnswer("bad_answer", f"node {party} would certify something else than the statement", party=party)
 
     def finish(self, answers: Mapping[int, SessionAnswer]) -> str:
         """Return the verified certificate."""
         inputs = {party: answer.certificate_input for party, answer in answers.items()}
         if len(set(inputs.values())) != 1:
-            raise BadAnswer("the nodes do not agree on the certificate", party=odd_one(inputs))
+            raise BadAnswer("bad_answer", "the nodes do not agree on the certificate", party=odd_one(inputs))
         signing_input = next(iter(inputs.values())).encode()
         shares = {party: answer.share for party, answer in answers.items()}
         signature = combine_shares(shares, certificate.digest(signing_input), self._network_key)

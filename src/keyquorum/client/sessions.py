@@ -130,7 +130,7 @@ class Sessions:
             told, signature = int(done.before), bytes.fromhex(done.signature.removeprefix("0x"))
             data = contract.encode("revoke", what.mark, told, signature)
         except ValueError:
-            raise BadAnswer("the gateway does not say what it delivered to the chain") from None
+            raise BadAnswer("bad_answer", "the gateway does not say what it delivered to the chain") from None
         if told < before:
-            raise BadAnswer("the gateway delivered an earlier revocation, not this one")
+            raise BadAnswer("bad_answer", "the gateway delivered an earlier revocation, not this one")
         return await executed(client.chain, done.transaction, contract.address, data, client._timeout)

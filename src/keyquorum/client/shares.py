@@ -32,12 +32,12 @@ class Share(msgspec.Struct):
     def check(self, party: int) -> None:
         """Raise `BadAnswer` unless the share is of the right form and in the name of the node that sent it."""
         if self.party != party:
-            raise BadAnswer(f"node {party} sent a share in the name of party {self.party}", party=party)
+            raise BadAnswer("bad_answer", f"node {party} sent a share in the name of party {self.party}", party=party)
         try:
             self.scalars()
             self.point()
         except ValueError:
-            raise BadAnswer(f"node {party} sent a share that is none", party=party) from None
+            raise BadAnswer("bad_answer", f"node {party} sent a share that is none", party=party) from None
 
     def scalars(self) -> SignatureShare:
         """Return (w, u); raise `ValueError` when they are not two reduced scalars."""
@@ -62,12 +62,12 @@ def combine_shares(shares: Mapping[int, Share], digest: bytes, public_key: Point
     """Return the verified signature; raise `BadAnswer`, naming a party only when it stands alone with its R."""
     points = {party: share.R.lower() for party, share in shares.items()}
     if len(set(points.values())) != 1:
-        raise BadAnswer("the nodes do not agree on R", party=odd_one(points))
+        raise BadAnswer("bad_answer", "the nodes do not agree on R", party=odd_one(points))
     scalars = {party: share.scalars() for party, share in shares.items()}
     try:
         return combine(scalars, next(iter(shares.values())).point(), digest, public_key)
     except Abort:
-        raise BadAnswer("the shares do not make a valid signature: a node gave a wrong one") from None
+        raise BadAnswer("bad_answer", "the shares do not make a valid signature: a node gave a wrong one") from None
 
 
 def odd_one(values: Mapping[int, str]) -> int | None:

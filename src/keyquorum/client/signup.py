@@ -66,13 +66,15 @@ async def verified_key(
     )
     key = chain.key_of(token, seen.pubkey, seen.owner)
     if int(found) != token or key.owner != key.address:
-        raise BadAnswer("the gateway's key was not made for this login, or not for it alone")
+        raise BadAnswer("bad_answer", "the gateway's key was not made for this login, or not for it alone")
     if not seen.permitted:
-        raise BadAnswer("the gateway's key does not let this login in")
+        raise BadAnswer("bad_answer", "the gateway's key does not let this login in")
     if answer.transaction is not None:
         only = [(one.authMethodType, one.id, one.userPubkey) for one in methods]
         if seen.scopes != sum(1 << scope for scope in SCOPES) or only != [(who.type, who.id, user_pubkey)]:
-            raise BadAnswer("the gateway's new key permits something else than this login with the usual scopes")
+            raise BadAnswer(
+                "bad_answer", "the gateway's new key permits something else than this login with the usual scopes"
+            )
     return key
 
 

@@ -107,7 +107,7 @@ def refusal(answer: RpcError, sender: str) -> ChainError:
         )
     else:
         hint = "compare the transaction with what the chain says"
-    return ChainError(f"the chain refuses the transaction: {reason}", code="would_fail", hint=hint)
+    return ChainError("would_fail", f"the chain refuses the transaction: {reason}", hint)
 
 
 def _reason(answer: RpcError) -> str:

@@ -14,7 +14,7 @@ Connections are kept alive, because a TCP handshake per signature costs more tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,7 @@ import aiohttp
 import msgspec
 
 from keyquorum.client.errors import BadAnswer, Refused, Unavailable
+from keyquorum.refusal import UNAVAILABLE, Refusal
 
 MAX_ANSWER = 256 * 1024
 CONNECT_SECONDS = 3.0
@@ -36,18 +37,13 @@ MAX_PARTIES = 100
 Answer = TypeVar("Answer")
 
 
-class NodeError(Exception):
+class NodeError(Refusal):
     """Why one node's answer is missing; `code` is the node's own where it gave one, `parties` whom it would avoid."""
 
     def __init__(
-        self, message: str, *, code: str = "", hint: str = "", status: int = 0, parties: Sequence[int] = ()
+        self, code: str, message: str, hint: str = "", status: int = UNAVAILABLE, *, parties: Iterable[int] = ()
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.hint = hint
-        self.status = status
-        self.parties = tuple(parties)
+        super().__init__(code, message, hint, status, parties=parties)
 
 
 class NodeDown(NodeError):
@@ -133,10 +129,10 @@ class Transport:
             try:
                 status, content = await self._send(method, url, body)
             except NO_CONNECTION as error:
-                raise NodeDown(f"no connection ({type(error).__name__})") from None
+                raise NodeDown("", f"no connection ({type(error).__name__})") from None
         except NO_CONNECTION as error:
             # aiohttp's messages carry the address, and a URL may carry a token: the type is enough.
-            raise NodeDown(f"no connection ({type(error).__name__})") from None
+            raise NodeDown("", f"no connection ({type(error).__name__})") from None
         if status == 200:
             return decode(content, shape)
         raise _as_error(status, content)
@@ -153,7 +149,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
         content += chunk
         if len(content) > MAX_ANSWER:
             response.close()
-            raise NodeGarbage(f"answered more than {MAX_ANSWER} bytes")
+            raise NodeGarbage("", f"answered more than {MAX_ANSWER} bytes")
     return bytes(content)
 
 
@@ -162,7 +158,7 @@ def decode(content: bytes, shape: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(content, type=shape)
     except (msgspec.DecodeError, RecursionError, ValueError):
-        raise NodeGarbage("answered something that is not the documented JSON") from None
+        raise NodeGarbage("", "answered something that is not the documented JSON") from None
 
 
 def encode(body: Any) -> bytes:
@@ -176,16 +172,12 @@ def _as_error(status: int, content: bytes) -> NodeError:
     except (msgspec.DecodeError, RecursionError, ValueError):
         given = _ErrorBody(code=f"http_{status}", message=f"HTTP {status} without an explanation")
     if not 400 <= status < 600:
-        return NodeGarbage(f"answered with HTTP status {status}")
+        return NodeGarbage("", f"answered with HTTP status {status}")
     busy = status in BUSY_STATUSES or status >= 500 or given.code in LATE_CODES
     kind = NodeBusy if busy else NodeRefused
-    return kind(
-        _printable(given.message),
-        code=_printable(given.code)[:64],
-        hint=_printable(given.hint),
-        status=status,
-        parties=given.parties[:MAX_PARTIES],
-    )
+    code = _printable(given.code)[:64] or ("" if busy else "refused")
+    told = _printable(given.message), _printable(given.hint)
+    return kind(code, *told, status, parties=given.parties[:MAX_PARTIES])
 
 
 def _printable(text: str) -> str:
@@ -196,9 +188,9 @@ def _printable(text: str) -> str:
 def as_public(error: NodeError) -> Refused | Unavailable | BadAnswer:
     """Return what a caller sees when one server that was asked alone (a gateway) fails."""
     if isinstance(error, NodeRefused):
-        return Refused(error.message, code=error.code, hint=error.hint, status=error.status)
+        return Refused(error.code, error.message, error.hint, error.status)
     if isinstance(error, NodeGarbage):
-        return BadAnswer(f"the gateway {error.message}")
+        return BadAnswer("bad_answer", f"the gateway {error.message}")
     code = error.code or "gateway_unreachable"
     told, hint = f"the gateway: {error.message}", error.hint or None
-    return Unavailable(told, needed=1, live=0, code=code, hint=hint, parties=error.parties)
+    return Unavailable(code, told, hint, needed=1, live=0, parties=error.parties)

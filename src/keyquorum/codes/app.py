@@ -19,18 +19,18 @@ from aiohttp import web
 
 from keyquorum import __version__
 from keyquorum.algebra.strict_json import BadJson, fields, loads
-from keyquorum.auth.errors import UNAVAILABLE, AuthError
 from keyquorum.codes import secrets_file
 from keyquorum.codes.config import CodesConfig, load
 from keyquorum.codes.drivers import ProviderDown
 from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import CONTENT_TYPE, Metrics
 from keyquorum.codes.service import CodeService, make_lines
+from keyquorum.refusal import UNAVAILABLE, Refusal
 from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.forever import until_asked
 from keyquorum.serving.http_server import HttpServer
 from keyquorum.serving.log_lines import configure_logging
-from keyquorum.serving.problem import BAD_REQUEST, HUNG_UP, Refusal, json_response
+from keyquorum.serving.problem import HUNG_UP, json_response
 from keyquorum.serving.shell import Asked, Limits, Route, Shell, Watch
 
 MAX_BODY = 16 * 1024
@@ -41,11 +41,7 @@ log = structlog.get_logger("keyquorum.codes")
 
 
 def _explain(error: Exception) -> Refusal | None:
-    if isinstance(error, BadJson):
-        return Refusal(BAD_REQUEST, f"json_{error.code}", str(error), _SEE)
-    if isinstance(error, AuthError):
-        return Refusal(error.status, error.code, error.message, error.hint)
-    return None
+    return Refusal(f"json_{error.code}", str(error), _SEE) if isinstance(error, BadJson) else None
 
 
 class _Watch(Watch):

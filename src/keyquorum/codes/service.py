@@ -29,7 +29,7 @@ from keyquorum.auth.code_assertion import (
     make_assertion,
 )
 from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import MALFORMED, NOT_PERMITTED, UNAVAILABLE, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.codes.challenges import LIFETIME, Challenge, Challenges
@@ -39,8 +39,8 @@ from keyquorum.codes.ledger import HOUR, Ledger, Outcome, Quota
 from keyquorum.codes.message import code_message, lock_message
 from keyquorum.codes.metrics import Metrics
 from keyquorum.codes.secrets_file import Keys
+from keyquorum.refusal import MALFORMED, NOT_PERMITTED, TOO_MANY, UNAVAILABLE
 
-TOO_MANY = 429
 SENDING_SECONDS = 30.0
 CLOSING_SECONDS = 10.0
 # A number without its last three digits: those who earn by messages rent such ranges.

@@ -30,10 +30,11 @@ from keyquorum.gateway.http import (
 )
 from keyquorum.gateway.openapi import document
 from keyquorum.gateway.services import Gateway
+from keyquorum.refusal import UNAVAILABLE
 from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.forever import until_asked
 from keyquorum.serving.http_server import HttpServer
-from keyquorum.serving.problem import UNAVAILABLE, json_response
+from keyquorum.serving.problem import json_response
 from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell
 
 Service = Callable[[bytes], Awaitable[dict[str, Any]]]

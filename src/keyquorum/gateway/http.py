@@ -11,12 +11,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from keyquorum.algebra.strict_json import BadJson
-from keyquorum.auth.errors import NOT_PROVEN, AuthError
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.request import MAX_BYTES
-from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
-from keyquorum.intents import BadIntent
+from keyquorum.client.errors import Refused
+from keyquorum.refusal import MALFORMED, NOT_PROVEN, Refusal
 from keyquorum.serving.buckets import Buckets
-from keyquorum.serving.problem import BAD_REQUEST, HUNG_UP, UNAVAILABLE, Refusal
+from keyquorum.serving.problem import HUNG_UP
 from keyquorum.serving.shell import Asked, Handler, Watch, too_many
 
 # What a session signed is a certificate, what was lent, and a request; a login has a proof as well.
@@ -52,17 +52,9 @@ class Metrics(Watch):
 def explain(error: Exception) -> Refusal | None:
     """Return the refusal for what a service raises; None for a fault of ours."""
     if isinstance(error, BadJson):
-        return Refusal(BAD_REQUEST, f"json_{error.code}", str(error), SEE)
-    if isinstance(error, AuthError | Refused):
-        return Refusal(error.status, error.code, error.message, error.hint)
-    if isinstance(error, BadIntent):
-        return Refusal(BAD_REQUEST, error.code, error.message, error.hint)
-    if isinstance(error, Misconfigured | KeyquorumError):
-        parties = getattr(error, "parties", ())
-        avoid = {"parties": parties} if parties else {}
-        return Refusal(UNAVAILABLE, error.code, error.message, error.hint, more=avoid)
+        return Refusal(f"json_{error.code}", str(error), SEE, MALFORMED)
     if isinstance(error, ValueError):
-        return Refusal(BAD_REQUEST, "bad_value", str(error)[:300], SEE)
+        return Refusal("bad_value", str(error)[:300], SEE, MALFORMED)
     return None
 
 

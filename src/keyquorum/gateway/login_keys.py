@@ -26,6 +26,7 @@ from keyquorum.auth.errors import malformed
 from keyquorum.auth.request import NO_KEY, Request
 from keyquorum.client.errors import Refused
 from keyquorum.client.signup import MAX_LABEL, NO_LABEL, SCOPES, label_of
+from keyquorum.refusal import MALFORMED, NOT_PROVEN
 
 MAX_USER_PUBKEY = 1024
 
@@ -58,7 +59,7 @@ def read_login_key(certificate: Certificate, request: Request, rp_id: str) -> Lo
         raise malformed("bad_key", 'a request to mint names no key: "*"')
     if certificate.delegated:
         # A lent session is for what exists; whose key a new one would be is not the delegate's to say.
-        raise Refused("a delegate cannot ask for a key", code="delegated", hint="ask with the session itself")
+        raise Refused("delegated", "a delegate cannot ask for a key", "ask with the session itself")
     found = fields(request.intent, {"another": _word}, {"user_pubkey": hex_bytes(max_size=MAX_USER_PUBKEY)})
     first = certificate.methods[0]
     user_pubkey = found["user_pubkey"] or b""
@@ -66,9 +67,9 @@ def read_login_key(certificate: Certificate, request: Request, rp_id: str) -> Lo
         public_key, credential_id = passkey.split_registration(user_pubkey)
         if passkey.identity(rp_id, credential_id, public_key) != first.id:
             hint = "send the key and the id of that passkey"
-            raise Refused("user_pubkey is not the passkey that logged in", code="wrong_passkey", hint=hint, status=401)
+            raise Refused("wrong_passkey", "user_pubkey is not the passkey that logged in", hint, status=NOT_PROVEN)
     elif user_pubkey:
-        raise Refused("only passkeys have a user_pubkey", code="bad_user_pubkey", hint="leave it out", status=400)
+        raise Refused("bad_user_pubkey", "only passkeys have a user_pubkey", "leave it out", status=MALFORMED)
     return LoginKey(first.type, first.id, user_pubkey, label_of(found["another"]))
 
 

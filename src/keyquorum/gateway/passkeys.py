@@ -23,6 +23,7 @@ from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.chain.rpc import RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import Refused
 from keyquorum.client.network import ChainView, chain_error
+from keyquorum.refusal import NOT_FOUND
 
 EVENT = "PermittedAuthMethodAdded"
 BLOCKS_AT_ONCE = 5_000
@@ -60,7 +61,7 @@ class PasskeyIndex:
         found = [to_base64url(key) for key in islice(keys, first, first + KEYS_IN_A_PAGE)]
         if not found:
             hint = "create a key with it, or add it to a key at the device where it was made"
-            raise Refused("no key is registered with this passkey", code="unknown_passkey", hint=hint, status=404)
+            raise Refused("unknown_passkey", "no key is registered with this passkey", hint, status=NOT_FOUND)
         return {"public_key": found[0], "others": found[1:], "more": len(keys) > first + KEYS_IN_A_PAGE}
 
     async def _look(self) -> None:

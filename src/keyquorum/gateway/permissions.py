@@ -22,8 +22,9 @@ from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from
 from keyquorum.client.errors import KeyquorumError, Refused
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.gateway.http import MAX_BODY
-from keyquorum.gateway.quotas import HOUR, TOO_MANY, Quota, busy, no_relay, unaffordable
+from keyquorum.gateway.quotas import HOUR, Quota, busy, no_relay, unaffordable
 from keyquorum.gateway.signups import not_mined
+from keyquorum.refusal import MALFORMED, NOT_PERMITTED, TOO_MANY
 from keyquorum.serving.buckets import Meter
 
 MAX_CALL = 8192
@@ -33,7 +34,6 @@ MAX_GAS = 2_000_000
 TRIED_GAS, REFUSED_GAS = 100_000, 500_000
 MAX_AHEAD = 86_400
 QUEUE_LIMIT = 64
-REFUSED = 403
 
 
 def _key(value: object) -> str:
@@ -113,16 +113,14 @@ class ChainWriter:
         call = {"from": sender.address, "to": to, "data": "0x" + data.hex(), "gas": hex(MAX_GAS * 3 // 2)}
         gas = from_quantity(await self._chain.rpc.call("eth_estimateGas", call)) * 5 // 4
         if gas > MAX_GAS:
-            raise Refused(
-                "this would cost too much gas", code="too_expensive", hint="send it from an account of your own"
-            )
+            raise Refused("too_expensive", "this would cost too much gas", "send it from an account of your own")
         return gas
 
     def _count_gas(self, client: str, gas: int) -> None:
         """Count gas for whoever asks: one change of many permissions costs as much as ten of one."""
         if self._gas_left.take(client, gas):
             hint = "wait an hour, or send it from an account of your own"
-            raise Refused("too much gas for this network address", code="too_much_gas", hint=hint, status=TOO_MANY)
+            raise Refused("too_much_gas", "too much gas for this network address", hint, status=TOO_MANY)
 
 
 class PermissionCalls:
@@ -142,7 +140,7 @@ class PermissionCalls:
         now = int(time.time())
         if not now < found["deadline"] <= now + MAX_AHEAD:
             hint = "sign it again with a deadline within a day"
-            raise Refused("the deadline has passed or is too far", code="bad_deadline", hint=hint, status=400)
+            raise Refused("bad_deadline", "the deadline has passed or is too far", hint, status=MALFORMED)
         self._per_client.take(client)
         arguments = (int(found["key"], 16), found["call"], found["nonce"], found["deadline"], found["signature"])
         admit = partial(self._per_key.take, found["key"])
@@ -154,8 +152,8 @@ def refused_by_contract(error: Reverted) -> KeyquorumError:
     found = decode_error(error.revert_data)
     values = ", ".join(str(value) if not isinstance(value, bytes) else "0x" + value.hex() for value in found.values)
     return Refused(
+        "contract_refused",
         f"the contract refuses: {found.name}({values})"[:300],
-        code="contract_refused",
-        hint=REFUSAL_HINTS.get(found.name, "read nonce and state from the chain, and sign again"),
-        status=REFUSED,
+        REFUSAL_HINTS.get(found.name, "read nonce and state from the chain, and sign again"),
+        status=NOT_PERMITTED,
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from keyquorum.chain.fees import TooDear
 from keyquorum.client.errors import Refused
 from keyquorum.client.network import too_expensive
+from keyquorum.refusal import NOT_PERMITTED, TOO_MANY, UNAVAILABLE
 from keyquorum.serving.buckets import Buckets
 
 HOUR = 3600.0
-TOO_MANY = 429
 
 
 class Quota:
@@ -23,7 +23,7 @@ class Quota:
         """Count one for each name; if one has none left, count nothing and raise `Refused` (429)."""
         counted = list(zip(self._buckets, names, strict=True))
         if any(buckets.wait(name) for buckets, name in counted):
-            raise Refused(f"too many {self._what} for now", code=self._code, hint="wait an hour", status=TOO_MANY)
+            raise Refused(self._code, f"too many {self._what} for now", "wait an hour", status=TOO_MANY)
         for buckets, name in counted:
             buckets.take(name)
 
@@ -31,19 +31,19 @@ class Quota:
 def no_relay(what: str) -> Refused:
     """Return the refusal of a gateway without an account."""
     return Refused(
+        "no_relay",
         f"this gateway does not pay for {what}",
-        code="no_relay",
-        hint="send the transaction from an account of your own",
-        status=403,
+        "send the transaction from an account of your own",
+        status=NOT_PERMITTED,
     )
 
 
 def busy() -> Refused:
     """Return the refusal when the queue is full."""
-    return Refused("too much at a time", code="busy", hint="ask again in a moment", status=TOO_MANY)
+    return Refused("busy", "too much at a time", "ask again in a moment", status=TOO_MANY)
 
 
 def unaffordable(error: TooDear) -> Refused:
     """Return what strangers are told when a payment is above the operator's limits."""
     public = too_expensive(error, "use another gateway, or pay yourself; its operator decides what it pays")
-    return Refused(public.message, code=public.code, hint=public.hint, status=503)
+    return Refused(public.code, public.message, public.hint, status=UNAVAILABLE)

@@ -94,7 +94,7 @@ class Relay:
             transaction = await self._send(sender, asked)
             token = await asked.key_of(self._chain, sender.address)
         if not token:
-            raise ChainError("the transaction did not mint a key", code="not_minted")
+            raise ChainError("not_minted", "the transaction did not mint a key")
         return Minted(await self._chain.key(token), transaction)
 
     async def _send(self, sender: Sender, asked: MintRequest) -> str:
@@ -110,7 +110,7 @@ class Relay:
                 except Reverted as error:
                     name = decode_error(error.revert_data).name
                     if name != "PoolEmpty" or await self._had_keys(error):
-                        raise ChainError(f"the chain refuses the mint: {name}", code="mint_refused") from None
+                        raise ChainError("mint_refused", f"the chain refuses the mint: {name}") from None
                 finally:
                     self._under_way -= 1
                 if time.monotonic() > give_up:

@@ -197,7 +197,7 @@ class SignUps:
                 batch = later
         except BaseException:
             for waiting in batch:
-                waiting.fail(Unavailable("the gateway stops", needed=1, live=0, code="stopping"))
+                waiting.fail(Unavailable("stopping", "the gateway stops", needed=1, live=0))
             raise
         finally:
             self._gate.release()
@@ -255,7 +255,7 @@ class SignUps:
         elif not estimated:
             await self._mint_all(batch, estimate=True)
         elif len(batch) == 1:
-            batch[0].fail(ChainError(f"the chain refuses the mint: {name}", code="mint_refused"))
+            batch[0].fail(ChainError("mint_refused", f"the chain refuses the mint: {name}"))
         else:
             middle = len(batch) // 2
             await self._mint_all(batch[:middle], estimate=True)
@@ -286,7 +286,7 @@ class SignUps:
         for waiting in batch:
             name = (waiting.login.method_id, waiting.login.label)
             if name not in found:
-                waiting.fail(ChainError("the transaction did not mint a key", code="not_minted"))
+                waiting.fail(ChainError("not_minted", "the transaction did not mint a key"))
                 continue
             token, minted = found[name]
             transaction = str(receipt["transactionHash"]) if minted else None
@@ -304,13 +304,16 @@ def _fail_all(batch: Sequence[_Waiting], error: KeyquorumError) -> None:
 def pool_empty() -> Unavailable:
     """Return the error when the nodes have no key ready."""
     return Unavailable(
-        "no key is ready to be minted", needed=1, live=0, code="pool_empty",
-        hint="ask again in a moment: the nodes are making keys",
-    )  # fmt: skip
+        "pool_empty",
+        "no key is ready to be minted",
+        "ask again in a moment: the nodes are making keys",
+        needed=1,
+        live=0,
+    )
 
 
 def not_mined() -> ChainError:
     """Return the error when a transaction was sent and nothing more is known of it."""
     return ChainError(
-        "the transaction was sent but is not mined yet", code="not_mined", hint="ask again: it will not be done twice"
+        "not_mined", "the transaction was sent but is not mined yet", "ask again: it will not be done twice"
     )

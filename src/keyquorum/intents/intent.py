@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyquorum.algebra.field import from_bytes_nonzero
+from keyquorum.refusal import Refusal
 
 # The scope numbers of the permission contract that intents take (spec/intents.md, "Scopes").
 PERSONAL_MESSAGE = 2
@@ -48,14 +49,11 @@ class Intent:
             raise BadIntent("bad_digest", "the digest must be from 1 to the group order - 1") from None
 
 
-class BadIntent(ValueError):
-    """An intent no node signs: `code` for programs, the message says what is wrong, `hint` what to do."""
+class BadIntent(Refusal, ValueError):
+    """An intent that no node signs (400)."""
 
     def __init__(self, code: str, message: str, hint: str = "see spec/intents.md for the accepted forms") -> None:
-        self.code = code
-        self.message = message
-        self.hint = hint
-        super().__init__(message)
+        super().__init__(code, message, hint)
 
 
 def check_chain(found: int, policy: int | None, what: str) -> None:

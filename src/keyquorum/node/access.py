@@ -27,7 +27,7 @@ from keyquorum.auth.request import Request
 from keyquorum.auth.scopes import Scope
 from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView, Head
-from keyquorum.node.problem import UNAVAILABLE, ApiError
+from keyquorum.refusal import UNAVAILABLE, Refusal
 from keyquorum.serving.places import verified
 
 CERTIFICATES_CACHED = 4096
@@ -45,10 +45,10 @@ class Access:
         self._certificates: OrderedDict[bytes, Certificate] = OrderedDict()
 
     async def network_key(self) -> Point:
-        """Return the network's public key; raises `ApiError` 503 before it exists."""
+        """Return the network's public key; raises `Refusal` 503 before it exists."""
         key = await self._view.network_key()
         if key is None:
-            raise ApiError(UNAVAILABLE, "no_network_key", "the network has not made its first key yet", "wait a moment")
+            raise Refusal("no_network_key", "the network has not made its first key yet", "wait a moment", UNAVAILABLE)
         return key
 
     async def read(self, found: Mapping[str, Any], kind: str, now: int) -> tuple[Certificate, Request]:

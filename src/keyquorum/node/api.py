@@ -18,10 +18,11 @@ from keyquorum.chain.account import checksum
 from keyquorum.node.audit import FAILED, GRANTED, REFUSED, Audit
 from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
-from keyquorum.node.problem import BAD_REQUEST, UNAVAILABLE, ApiError, explain
+from keyquorum.node.problem import explain
 from keyquorum.node.quotas import client_address
+from keyquorum.refusal import MALFORMED, UNAVAILABLE, Refusal
 from keyquorum.serving.exposition import Exposition
-from keyquorum.serving.problem import HUNG_UP, Refusal, json_response
+from keyquorum.serving.problem import HUNG_UP, json_response
 from keyquorum.serving.shell import Asked, Handler, Limits, Route, Shell, Watch
 
 # What a session signed is a certificate, what was lent, and a request; a login has a proof as well.
@@ -82,7 +83,7 @@ def make_app(
     watch = _Watch(service.metrics, audit)
     routes = [replace(route, max_body=min(route.max_body, max_body)) for route in _routes(service)]
     see = "see /v1/openapi.json"
-    return Shell("node", routes, _explain, limits, see=see, watch=watch, trusted=trusted).app()
+    return Shell("node", routes, explain, limits, see=see, watch=watch, trusted=trusted).app()
 
 
 def _routes(service: Service) -> list[Route]:
@@ -149,19 +150,11 @@ class _Watch(Watch):
             self._metrics.requests.labels(route, str(status)).inc()
 
 
-def _explain(error: Exception) -> Refusal | None:
-    found = explain(error)
-    if found is None:
-        return None
-    more = {"parties": sorted(found.parties)} if found.parties else {}
-    return Refusal(found.status, found.code, found.message, found.hint, found.retry_after, more)
-
-
 def parse_key_id(text: str) -> bytes:
-    """Return the 32 bytes of a token id: 0x and 64 lower-case hex digits; raise `ApiError` otherwise."""
+    """Return the 32 bytes of a token id: 0x and 64 lower-case hex digits; raise `Refusal` otherwise."""
     digits = text.removeprefix("0x")
     if len(text) != 66 or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
-        raise ApiError(BAD_REQUEST, "bad_key", "a key id is 0x and 64 lower-case hex digits", "copy it from the chain")
+        raise Refusal("bad_key", "a key id is 0x and 64 lower-case hex digits", "copy it from the chain", MALFORMED)
     return bytes.fromhex(digits)
 
 

@@ -330,7 +330,7 @@ class Node:
         return await self.status.network()
 
     async def key(self, key_id: bytes) -> dict[str, Any]:
-        """Answer `GET /v1/keys/{id}`; raises `ApiError` 404 for a key that neither chain nor node knows."""
+        """Answer `GET /v1/keys/{id}`; raises `Refusal` 404 for a key that neither chain nor node knows."""
         return await self.status.key(key_id)
 
     def readiness(self) -> dict[str, Any]:

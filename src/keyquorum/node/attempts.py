@@ -13,10 +13,11 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError, explain
+from keyquorum.node.problem import explain
+from keyquorum.refusal import CONFLICT, TOO_MANY, UNAVAILABLE, Refusal
 
 SLOTS = 32
 ENTRIES = 65_536
@@ -32,7 +33,7 @@ Slot = tuple[int, tuple[int, ...]]
 class _Entry:
     payload: bytes
     until: int
-    runs: dict[Slot, asyncio.Task[Answer] | Answer | ApiError] = field(default_factory=dict)
+    runs: dict[Slot, asyncio.Task[Answer] | Answer | Refusal] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
@@ -65,22 +66,22 @@ class Attempts:
         """Return what `make` returned for this run, making it at most once.
 
         `admit(made)` is called before each run, never for a repeat; `made` is how many runs of the request there were
-        before. What it raises is raised, and nothing is remembered. Raises `ApiError` 409 when `request_id` of `owner`
+        before. What it raises is raised, and nothing is remembered. Raises `Refusal` 409 when `request_id` of `owner`
         came with another payload, 429 when it has had `SLOTS` runs or the table is full, and what `make` raised, for a
         repeat too.
         """
         self._expire(now)
         entry = self._entries.get((owner, request_id))
         if entry is not None and entry.payload != payload:
-            raise ApiError(
-                CONFLICT, "request_id_used", "this request id was used for something else", "make a fresh request id"
+            raise Refusal(
+                "request_id_used", "this request id was used for something else", "make a fresh request id", CONFLICT
             )
         run = entry.runs.get(slot) if entry is not None else None
         if run is None:
             if entry is None:
                 self._make_room(owner)
             elif len(entry.runs) >= SLOTS:
-                raise ApiError(TOO_MANY, "too_many_runs", f"a request has at most {SLOTS} runs", "make a new request")
+                raise Refusal("too_many_runs", f"a request has at most {SLOTS} runs", "make a new request", TOO_MANY)
             admit(len(entry.runs) if entry is not None else 0)
             entry = entry or self._add(owner, request_id, payload, until)
             # A request that was signed again is valid for longer, and must not be forgotten before.
@@ -88,13 +89,13 @@ class Attempts:
             runs = entry.runs
             run = runs[slot] = asyncio.ensure_future(_as_coroutine(make))
             run.add_done_callback(lambda task: runs.update({slot: _outcome(task)}))
-        if isinstance(run, ApiError):
-            raise replace(run)
+        if isinstance(run, Refusal):
+            raise run.again()
         # Shielded: that one caller hangs up must not end the run for the others, nor leave it unanswerable.
         return await asyncio.shield(run) if isinstance(run, asyncio.Task) else run
 
     def _make_room(self, owner: str) -> None:
-        full = ApiError(TOO_MANY, "too_many_requests", "too many requests at a time", "wait a minute")
+        full = Refusal("too_many_requests", "too many requests at a time", "wait a minute", TOO_MANY)
         if self._per_owner[owner] >= ENTRIES_PER_OWNER:
             raise full
         if len(self._entries) < ENTRIES:
@@ -141,11 +142,11 @@ async def _as_coroutine(make: Callable[[], Awaitable[Answer]]) -> Answer:
     return await make()
 
 
-def _outcome(task: asyncio.Task[Answer]) -> Answer | ApiError:
+def _outcome(task: asyncio.Task[Answer]) -> Answer | Refusal:
     error = None if task.cancelled() else task.exception()
     if error is None and not task.cancelled():
         return task.result()
     known = explain(error) if isinstance(error, Exception) else None
-    return (
-        replace(known) if known else ApiError(UNAVAILABLE, "internal", "this node failed to answer", "ask another node")
-    )
+    if known is not None:
+        return known.again()
+    return Refusal("internal", "this node failed to answer", "ask another node", UNAVAILABLE)

@@ -25,8 +25,8 @@ from keyquorum.auth.commitment import Commitment, Receipt
 from keyquorum.auth.method import method
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.login_store import Full, LoginStore, OtherBinding
-from keyquorum.node.problem import CONFLICT, TOO_MANY, UNAVAILABLE, ApiError
 from keyquorum.node.quotas import client_address
+from keyquorum.refusal import CONFLICT, TOO_MANY, UNAVAILABLE, Refusal
 from keyquorum.serving.addresses import Networks
 from keyquorum.serving.buckets import Buckets
 
@@ -76,13 +76,13 @@ class Commitments:
         self.membership: Membership | None = None
 
     async def commit(self, body: bytes, max_body: int) -> Answer:
-        """Answer `POST /v1/commitments`; raises `ApiError` 409 for a token that is bound to another login."""
+        """Answer `POST /v1/commitments`; raises `Refusal` 409 for a token that is bound to another login."""
         commitment = Commitment.from_json(loads(body, max_body))
         membership = self.membership
         if membership is None or not membership.epoch:
-            raise ApiError(UNAVAILABLE, "not_ready", "the network has not started yet", "wait a moment")
+            raise Refusal("not_ready", "the network has not started yet", "wait a moment", UNAVAILABLE)
         if method(commitment.method).settings_type is not None and commitment.method not in self._configured:
-            raise ApiError(UNAVAILABLE, "not_configured", "this node does not accept this method", "log in another way")
+            raise Refusal("not_configured", "this node does not accept this method", "log in another way", UNAVAILABLE)
         now = int(self._clock())
         commitment.statement.check_terms(self._view.network, now)
         self._charge(client_address.get())
@@ -101,7 +101,7 @@ class Commitments:
         if wait := math.ceil(max(buckets.wait(name) for buckets, name in counted)):
             whose = "from this network address" if quota.wait(client) else "at this node"
             hint = f"wait {wait} s before asking again, or log in another way"
-            raise ApiError(TOO_MANY, "too_many_commitments", f"too many logins {whose}", hint, retry_after=wait)
+            raise Refusal("too_many_commitments", f"too many logins {whose}", hint, TOO_MANY, retry_after=wait)
         for buckets, name in counted:
             buckets.take(name)
 
@@ -109,12 +109,12 @@ class Commitments:
         try:
             await self._store.commit(commitment.token_digest, commitment.binding, now)
         except OtherBinding:
-            raise ApiError(
-                CONFLICT,
+            raise Refusal(
                 "token_committed",
                 "this token was committed to another login before",
                 "get a new token from the provider; if nobody but you had this one, report it",
+                CONFLICT,
             ) from None
         except Full:
             hint = "try again in some days, or log in another way; the operator should look"
-            raise ApiError(UNAVAILABLE, "commitments_full", "this node keeps no more commitments", hint) from None
+            raise Refusal("commitments_full", "this node keeps no more commitments", hint, UNAVAILABLE) from None

@@ -25,9 +25,10 @@ import aiohttp
 import structlog
 
 from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.errors import UNAVAILABLE, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.provider import origin
 from keyquorum.node.auth_settings import Origin
+from keyquorum.refusal import UNAVAILABLE
 
 log = structlog.get_logger("keyquorum.providers")
 

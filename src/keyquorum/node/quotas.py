@@ -26,7 +26,7 @@ from hashlib import sha256
 from typing import NoReturn
 
 from keyquorum.node.config import QuotasSection
-from keyquorum.node.problem import TOO_MANY, ApiError
+from keyquorum.refusal import TOO_MANY, Refusal
 from keyquorum.serving.addresses import Networks
 from keyquorum.serving.buckets import Buckets
 from keyquorum.serving.places import verified
@@ -96,7 +96,7 @@ class Quotas:
 
         Another run of the same request (`again`) counts for the node and for the address that asks for it alone:
         whoever sees a request can ask for the runs that it names, and must not use up its owner's quotas. Raises
-        `ApiError` 429 "quota_exceeded" or "reserved" with the time to wait, and then nothing was counted.
+        `Refusal` 429 "quota_exceeded" or "reserved" with the time to wait, and then nothing was counted.
         """
         names = list(self._names(session, key, identities))
         counted = [(kind, name) for kind, name in names if not again or kind in (NODE, "address")]
@@ -159,7 +159,7 @@ class Quotas:
     def check_listing(self, identity: tuple[int, bytes]) -> None:
         """Refuse a list of sessions that `count_listing` would refuse; counts nothing, so anybody's may be looked at.
 
-        Raises `ApiError` 429 "quota_exceeded" with the time to wait.
+        Raises `Refusal` 429 "quota_exceeded" with the time to wait.
         """
         if wait := self._listings.wait(_named(*identity)):
             self._refuse("quota_exceeded", f"{_SHARES['identity']} has used up its quota of lists at this node", wait)
@@ -174,7 +174,7 @@ class Quotas:
     def count_login(self, claim: str) -> None:
         """Count a login that is about to be looked at; `claim` is whom it claims to be.
 
-        Raises `ApiError` 429 "quota_exceeded", "reserved" or "too_many_failures" with the time to wait; then it was not
+        Raises `Refusal` 429 "quota_exceeded", "reserved" or "too_many_failures" with the time to wait; then it was not
         counted.
         """
         self.check_login(claim)
@@ -190,7 +190,7 @@ class Quotas:
             self._logins[kind].take(name)
 
     def count_wallet_call(self, claim: str) -> None:
-        """Count a question to a contract wallet, before it is put; raises `ApiError` 429 "quota_exceeded"."""
+        """Count a question to a contract wallet, before it is put; raises `Refusal` 429 "quota_exceeded"."""
         names = self._login_names(claim, self._asked, self._asked_claims)
         if wait := max((buckets.wait(name) for buckets, name in names), default=0.0):
             self._refuse("quota_exceeded", "this network address has asked for too much of contract wallets", wait)
@@ -205,7 +205,7 @@ class Quotas:
     def check_login(self, claim: str) -> None:
         """Refuse a login before it is verified when too many failed; `claim` is whom it claims to be, "" unknown.
 
-        Raises `ApiError` 429 "too_many_failures" with the time to wait.
+        Raises `Refusal` 429 "too_many_failures" with the time to wait.
         """
         names = self._login_names(claim, self._failures, self._failed_claims)
         if wait := max((buckets.wait(name) for buckets, name in names), default=0.0):
@@ -225,7 +225,7 @@ class Quotas:
     def _refuse(self, code: str, message: str, wait: float) -> NoReturn:
         self.counts[code] += 1
         seconds = math.ceil(wait)
-        raise ApiError(TOO_MANY, code, message, f"wait {seconds} s before asking again", retry_after=seconds)
+        raise Refusal(code, message, f"wait {seconds} s before asking again", TOO_MANY, retry_after=seconds)
 
 
 _SHARES = {

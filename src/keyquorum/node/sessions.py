@@ -23,7 +23,7 @@ from keyquorum.auth import certificate as certificates
 from keyquorum.auth import login_request, revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.encoding import to_hex
-from keyquorum.auth.errors import NOT_PERMITTED, NOT_PROVEN, AuthError, malformed
+from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import At, Committee, Context, Fetch, Proven, prove
 from keyquorum.auth.network import from_checksum
 from keyquorum.auth.request import MAX_RUNS, REVOKE, SESSIONS
@@ -38,11 +38,11 @@ from keyquorum.node.auth_settings import Settings
 from keyquorum.node.chain_view import ChainView
 from keyquorum.node.keys import Keys
 from keyquorum.node.login_store import KnownSession, LoginStore
-from keyquorum.node.problem import NOT_FOUND, ApiError
 from keyquorum.node.quotas import Quotas, claim_of
 from keyquorum.node.signing import Answer, RunChoice, Signing
 from keyquorum.node.strangers import Strangers
 from keyquorum.protocols.key_share import KeyShare
+from keyquorum.refusal import NOT_FOUND, NOT_PERMITTED, NOT_PROVEN, Refusal
 
 _LOGIN = {"request": str, "run": int}
 
@@ -264,11 +264,11 @@ class Sessions:
         except AuthError:
             if what.session is None or known is not None:
                 raise
-            raise ApiError(
-                NOT_FOUND,
+            raise Refusal(
                 "session_unknown",
                 "this node did not certify that session, so it cannot tell whose it is",
                 "ask the nodes that list it, or revoke the identity",
+                NOT_FOUND,
             ) from None
 
 

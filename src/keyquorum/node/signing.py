@@ -29,13 +29,13 @@ from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.keys import Keys
 from keyquorum.node.places import Full, Place, Places
-from keyquorum.node.problem import BAD_REQUEST, TOO_MANY, UNAVAILABLE, ApiError
 from keyquorum.node.quotas import Quotas
 from keyquorum.node.runner import Runner
 from keyquorum.node.uses import Uses
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.protocols.key_share import KeyShare
 from keyquorum.protocols.sign import SignatureShares, sign
+from keyquorum.refusal import MALFORMED, TOO_MANY, UNAVAILABLE, Refusal
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import session_id
 
@@ -55,10 +55,10 @@ class RunChoice:
 
     @classmethod
     def of(cls, request: Request, number: int) -> RunChoice:
-        """Return the run of this number; raise `ApiError` when the request names fewer."""
+        """Return the run of this number; raise `Refusal` when the request names fewer."""
         if not 0 <= number < len(request.runs):
             known = f"the request names {len(request.runs)} runs, numbered from 0"
-            raise ApiError(BAD_REQUEST, "bad_run", known, "name one of them, or sign the request with more")
+            raise Refusal("bad_run", known, "name one of them, or sign the request with more", MALFORMED)
         return cls(request.runs[number], number)
 
     @property
@@ -139,7 +139,7 @@ class Signing:
         )
 
     def admit(self, certificate: Certificate, key: str = "", made: int = 0) -> None:
-        """Count a request for all who are behind it, `made` runs of which were made before; raises `ApiError` 429.
+        """Count a request for all who are behind it, `made` runs of which were made before; raises `Refusal` 429.
 
         The runs that it names count as one: a node that fails its user, or starts them all, uses up nothing of his.
         """
@@ -195,7 +195,7 @@ class Signing:
     async def _await_correlations(self, peers: list[int], place: Place) -> None:
         """Wait a little for pools that are empty, or at their reserve when whoever asks has used up his part of it.
 
-        Under a burst that is quicker than to fail and be asked again. Raises `ApiError` 429 when only the reserve is
+        Under a burst that is quicker than to fail and be asked again. Raises `Refusal` 429 when only the reserve is
         left, or when the place was lost; that there is nothing left at all, the run itself will say.
         """
         end = time.monotonic() + POOL_SECONDS
@@ -217,7 +217,7 @@ class Signing:
         """Refuse signer sets that cannot sign, before anything is looked at or spent."""
         membership = self.membership
         if membership is None or not membership.epoch:
-            raise ApiError(UNAVAILABLE, "not_ready", "the network has not started yet", "wait a moment")
+            raise Refusal("not_ready", "the network has not started yet", "wait a moment", UNAVAILABLE)
         wrong = None
         if len(choice.signers) != membership.threshold:
             wrong = f"a run has exactly {membership.threshold} signers"
@@ -226,7 +226,7 @@ class Signing:
         elif self.me not in choice.signers:
             wrong = f"this node is party {self.me}, which is not among the signers"
         if wrong:
-            raise ApiError(BAD_REQUEST, "bad_signers", wrong, "choose signers from /v1/network")
+            raise Refusal("bad_signers", wrong, "choose signers from /v1/network", MALFORMED)
         return choice
 
     def _epoch(self) -> int:
@@ -246,5 +246,5 @@ class Signing:
         }
 
 
-def _busy() -> ApiError:
-    return ApiError(TOO_MANY, "busy", "this node has too many runs under way", "wait a moment")
+def _busy() -> Refusal:
+    return Refusal("busy", "this node has too many runs under way", "wait a moment", TOO_MANY)

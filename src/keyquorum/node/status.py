@@ -24,10 +24,10 @@ from keyquorum.node.links import Links
 from keyquorum.node.mesh import Mesh
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.pools import Pools
-from keyquorum.node.problem import UNAVAILABLE, ApiError
 from keyquorum.node.runner import Runner
 from keyquorum.node.store import Store
 from keyquorum.node.workshop import Workshop
+from keyquorum.refusal import NOT_FOUND, UNAVAILABLE, Refusal
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Status:
         """Answer `GET /v1/network`."""
         membership = self.membership
         if membership is None:
-            raise ApiError(UNAVAILABLE, "not_ready", "the network has not started yet", "wait a moment")
+            raise Refusal("not_ready", "the network has not started yet", "wait a moment", UNAVAILABLE)
         key = await self.view.network_key()
         nodes = [
             {"party": j, "url": member.url, "live": j == self.me or self.mesh.is_up(j)}
@@ -75,10 +75,10 @@ class Status:
         }
 
     async def key(self, key_id: bytes) -> dict[str, Any]:
-        """Answer `GET /v1/keys/{id}`; raises `ApiError` 404 for a key that neither chain nor node knows."""
+        """Answer `GET /v1/keys/{id}`; raises `Refusal` 404 for a key that neither chain nor node knows."""
         public_key, owner = await self.view.look_up(int.from_bytes(key_id, "big"))
         if not public_key:
-            raise ApiError(404, "key_unknown", "the chain knows no such key", "check the token id")
+            raise Refusal("key_unknown", "the chain knows no such key", "check the token id", NOT_FOUND)
         epoch = self.membership.epoch if self.membership else 0
         return api.describe_key(key_id, public_key, owner, self.keys.state(key_id), epoch)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from keyquorum.auth.errors import NOT_PERMITTED, AuthError
+from keyquorum.auth.errors import AuthError
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
+from keyquorum.refusal import NOT_PERMITTED
 
 REMEMBERED = 500_000
 # No session outlives this from the moment it is first used.

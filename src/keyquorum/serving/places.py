@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-from keyquorum.serving.problem import Refusal
+from keyquorum.refusal import TOO_MANY, UNAVAILABLE, Refusal
 
 SECONDS = 5.0
 SHARE = 2
@@ -104,7 +104,13 @@ class Places:
         own = len(self._line.get(name, ()))
         trusted = name in self._trusted
         if not trusted and own >= IN_LINE * self.each:
-            raise Refusal(429, "too_many_requests", "too many requests of this network address wait", "slow down", 1)
+            raise Refusal(
+                "too_many_requests",
+                "too many requests of this network address wait",
+                "slow down",
+                TOO_MANY,
+                retry_after=1,
+            )
         if (own if trusted else self._strangers_waiting()) >= IN_LINE * self._most:
             raise _busy()
         ticket = asyncio.get_running_loop().create_future()
@@ -144,4 +150,6 @@ class Places:
 
 
 def _busy() -> Refusal:
-    return Refusal(503, "busy", "too many requests wait here", "ask another one, or wait a moment", 1)
+    return Refusal(
+        "busy", "too many requests wait here", "ask another one, or wait a moment", UNAVAILABLE, retry_after=1
+    )

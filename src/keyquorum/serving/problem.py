@@ -6,32 +6,17 @@ secret, path or traceback. Exceptions nobody foresaw are logged by type and plac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import web
 
-BAD_REQUEST, TOO_SLOW, TOO_LARGE, WRONG_TYPE, TOO_MANY, UNAVAILABLE = 400, 408, 413, 415, 429, 503
+from keyquorum.refusal import MALFORMED, TOO_LARGE, UNAVAILABLE, Refusal
+
 HUNG_UP = "hung_up"
 log = structlog.get_logger("keyquorum.serving")
-
-
-@dataclass
-class Refusal(Exception):
-    """An answer that is a refusal: HTTP status, what is wrong for programs and for people, and what to do about it.
-
-    `retry_after` are the seconds for the header of that name, 0 for none; `more` stands in the body beside the rest.
-    """
-
-    status: int
-    code: str
-    message: str
-    hint: str
-    retry_after: int = 0
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 Explain = Callable[[Exception], Refusal | None]
@@ -44,8 +29,7 @@ def json_response(value: Any, status: int = 200) -> web.Response:
 
 def response_of(refusal: Refusal) -> web.Response:
     """Return the response; after a body that was not read to its end the connection is closed."""
-    error = {"code": refusal.code, "message": refusal.message, "hint": refusal.hint, **refusal.more}
-    response = json_response({"error": error}, refusal.status)
+    response = json_response({"error": refusal.to_json()}, refusal.status)
     if refusal.retry_after:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
@@ -60,7 +44,7 @@ def explained(error: Exception, explain: Explain, route: str, what: str, see: st
     found = explain(error)
     if found is None:
         _log(error, route)
-        found = Refusal(UNAVAILABLE, "internal", f"this {what} failed to answer", f"ask another {what}")
+        found = Refusal("internal", f"this {what} failed to answer", f"ask another {what}", UNAVAILABLE)
     return found
 
 
@@ -71,7 +55,7 @@ def _of_http(error: web.HTTPException, see: str) -> Refusal:
         TOO_LARGE: ("too_large", "the body is too large"),
     }
     code, message = known.get(error.status, ("bad_http", "the request is not proper HTTP for this path"))
-    return Refusal(error.status if error.status in known else BAD_REQUEST, code, message, see)
+    return Refusal(code, message, see, error.status if error.status in known else MALFORMED)
 
 
 def _log(error: Exception, route: str) -> None:

@@ -18,22 +18,11 @@ from typing import Any
 from aiohttp import ClientPayloadError, StreamReader, web
 from aiohttp.http import HttpProcessingError
 
+from keyquorum.refusal import MALFORMED, TOO_LARGE, TOO_MANY, TOO_SLOW, WRONG_TYPE, Refusal
 from keyquorum.serving.addresses import OF_PAGES, Networks, address_of, asks_for_a_page, fold
 from keyquorum.serving.buckets import Buckets, Meter
 from keyquorum.serving.places import Places
-from keyquorum.serving.problem import (
-    BAD_REQUEST,
-    HUNG_UP,
-    TOO_LARGE,
-    TOO_MANY,
-    TOO_SLOW,
-    WRONG_TYPE,
-    Explain,
-    Refusal,
-    explained,
-    json_response,
-    response_of,
-)
+from keyquorum.serving.problem import HUNG_UP, Explain, explained, json_response, response_of
 
 BODY_SECONDS = 10.0
 # Commas, colons and brackets: what a session signed is a string in the body, and nothing around it needs many.
@@ -178,7 +167,7 @@ class Shell:
             request[_TRUSTED] = trusted
             started = time.monotonic()
             begun = self._watch.begin(request.method, path, client)
-            status, code = BAD_REQUEST, HUNG_UP
+            status, code = MALFORMED, HUNG_UP
             try:
                 if not trusted:
                     self._count(client, self._priced.get(request.match_info.route), request.method)
@@ -207,7 +196,7 @@ class Shell:
                 return _answer(await route.handle(Asked(request, client, body)))
             async with self.places.place(client, trusted):
                 if request.transport is None:
-                    raise Refusal(BAD_REQUEST, HUNG_UP, "nobody waits for the answer any more", "ask again")
+                    raise Refusal(HUNG_UP, "nobody waits for the answer any more", "ask again")
                 return _answer(await route.handle(Asked(request, client, body)))
 
         return handle
@@ -236,16 +225,16 @@ class Shell:
         if request.content_length is not None and request.content_length > most:
             raise _too_large(most)
         if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise Refusal(BAD_REQUEST, "bad_encoding", "compressed bodies are not read", "send the body as it is")
+            raise Refusal("bad_encoding", "compressed bodies are not read", "send the body as it is")
         if request.content_type.lower() != JSON:
-            raise Refusal(WRONG_TYPE, "wrong_type", "a body is JSON", f"send it with Content-Type: {JSON}")
+            raise Refusal("wrong_type", "a body is JSON", f"send it with Content-Type: {JSON}", WRONG_TYPE)
         connection: Any = request.protocol
         reading = getattr(connection, "reading", _ignore)
         reading(True)
         try:
             return await self._read(request, most)
         except (ConnectionError, ClientPayloadError, HttpProcessingError):
-            raise Refusal(BAD_REQUEST, HUNG_UP, "the body did not arrive to its end", "send it again") from None
+            raise Refusal(HUNG_UP, "the body did not arrive to its end", "send it again") from None
         finally:
             reading(False)
 
@@ -262,7 +251,7 @@ class Shell:
                 raise _too_large(most)
         if sum(map(content.count, (b",", b":", b"[", b"{"))) > MAX_MARKS:
             message = f"a body has at most {MAX_MARKS} commas, colons and brackets"
-            raise Refusal(BAD_REQUEST, "json_too_many_values", message, self._see)
+            raise Refusal("json_too_many_values", message, "send less at a time")
         return bytes(content)
 
     def _pay(self, request: web.Request, count: int) -> None:
@@ -283,7 +272,7 @@ async def _next_chunk(content: StreamReader, deadline: float) -> bytes:
     await asyncio.sleep(_GRACE)
     if content.is_eof():
         return content.read_nowait()
-    raise Refusal(TOO_SLOW, "too_slow", "the body did not arrive in time", "send it at once")
+    raise Refusal("too_slow", "the body did not arrive in time", "send it at once", TOO_SLOW)
 
 
 def _answer(value: Any) -> web.StreamResponse:
@@ -291,13 +280,13 @@ def _answer(value: Any) -> web.StreamResponse:
 
 
 def _too_large(most: int) -> Refusal:
-    return Refusal(TOO_LARGE, "too_large", f"a body has at most {most} bytes", "send less")
+    return Refusal("too_large", f"a body has at most {most} bytes", "send less", TOO_LARGE)
 
 
 def too_many(code: str, message: str, wait: float) -> Refusal:
     """Return the refusal (429) of somebody who is to wait so many seconds."""
     seconds = math.ceil(min(wait, 3600.0))
-    return Refusal(TOO_MANY, code, message, f"slow down: wait {seconds} s before asking again", seconds)
+    return Refusal(code, message, f"slow down: wait {seconds} s before asking again", TOO_MANY, retry_after=seconds)
 
 
 def _ignore(_: bool) -> None:
