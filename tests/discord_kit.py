@@ -9,17 +9,17 @@ from typing import Any
 
 from aiohttp import web
 
-from keyquorum.algebra.strict_json import loads
 from keyquorum.auth.commitment import Commitment, Receipt
 from keyquorum.auth.discord import DiscordSettings
 from keyquorum.auth.method import Committee, Context, Proven, method
 from keyquorum.auth.statement import Statement
-from keyquorum.chain.account import address_of
 from keyquorum.client import discord
 from keyquorum.client.discord import DiscordLogin
 from keyquorum.client.fanout import Committee as Nodes
 from keyquorum.client.results import Node
 from keyquorum.client.transport import Transport
+from keyquorum.evm.address import address_of_private
+from keyquorum.formats.strict_json import loads
 from keyquorum.node.auth_settings import origins
 from keyquorum.node.providers import Providers
 from provider_kit import Discord, Person
@@ -64,7 +64,7 @@ class World:
         self.urls: dict[int, str] = {}
         self.runners: dict[int, web.AppRunner] = {}
         self.transport = Transport()
-        self.committee = Committee({one.party: address_of(secret(one.party)) for one in self.signers}, T, EPOCH)
+        self.committee = Committee({one.party: address_of_private(secret(one.party)) for one in self.signers}, T, EPOCH)
         self.settings = DiscordSettings(provider.application, provider.url + "/api/v10")
         self.fetch = Providers(origins({"discord": self.settings}))
         self.login = DiscordLogin(provider.application, provider.url)

@@ -26,16 +26,18 @@ from keyquorum.auth import certificate as certificates
 from keyquorum.auth import delegation, login_request
 from keyquorum.auth import request as requests
 from keyquorum.auth.commitment import Commitment, Receipt
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.method import Context, Proven, prove
 from keyquorum.auth.revocation import read_revocation
 from keyquorum.auth.statement import Statement
-from keyquorum.chain.contracts import interface, key_batch_digest, revocation_digest, token_id
+from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Rpc, Sender
 from keyquorum.client.network import Network
+from keyquorum.evm.digests import key_batch_digest, revocation_digest
+from keyquorum.evm.keys import token_id
+from keyquorum.formats.text import from_base64url
 
 REFUSAL = {"error": {"code": "not_permitted", "message": "the key is not yours", "hint": "ask its owner"}}
 USED_UP = {"error": {"code": "used_up", "message": "the session has made its signatures", "hint": "log in again"}}

@@ -7,9 +7,9 @@ from typing import Any
 
 from eth_account import Account
 
-from keyquorum.auth.network import from_checksum
 from keyquorum.auth.statement import Statement
 from keyquorum.client.session import sign_statement
+from keyquorum.evm.address import from_checksum
 
 
 class Person:

@@ -10,9 +10,8 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import AuthError
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.formats.text import to_base64url
+from keyquorum.refusal import UNAVAILABLE, Invalid
 
 ISSUER = "https://accounts.example"
 CLIENT = "wallet.apps.example"
@@ -73,7 +72,7 @@ class Provider:
         if newer and url in self.newer:
             return self.newer[url]
         if url not in self.documents:
-            raise AuthError("provider_unavailable", "accounts.example does not answer", "wait", UNAVAILABLE)
+            raise Invalid("provider_unavailable", "accounts.example does not answer", "wait", UNAVAILABLE)
         return self.documents[url]
 
     def claims(self, challenge: str, now: int, /, **changes: Any) -> dict[str, Any]:

@@ -14,10 +14,12 @@ import pytest
 from coincurve import PrivateKey
 
 from chain_fixtures import DevChainProcess
-from keyquorum.chain.contracts import interface, key_batch_digest, load_artifact, token_id
+from keyquorum.chain.contracts import interface, load_artifact
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Rpc, Sender
+from keyquorum.evm.digests import key_batch_digest
+from keyquorum.evm.keys import token_id
 
 POOL = 8
 

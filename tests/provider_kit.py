@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from yarl import URL
 
 from chain_fixtures import BIN
-from keyquorum.auth.encoding import to_base64url
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
+from keyquorum.formats.text import to_base64url
 from oidc_kit import jwk
 
 HERE = Path(__file__).parent / "providers" / "js"

@@ -14,9 +14,9 @@ from Crypto.Hash import SHA256
 from Crypto.PublicKey import ECC, RSA
 from Crypto.Signature import DSS, eddsa, pkcs1_15
 
-from keyquorum.auth.encoding import to_base64url
 from keyquorum.auth.passkey import identity
 from keyquorum.auth.statement import Statement
+from keyquorum.formats.text import to_base64url
 
 Algorithm = Literal["ES256", "EdDSA", "RS256"]
 UP, UV, BE, BS, AT, ED = 0x01, 0x04, 0x08, 0x10, 0x40, 0x80

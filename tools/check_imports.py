@@ -9,23 +9,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUSE = {
+    "formats": set[str](),
     "algebra": set[str](),
+    "evm": {"algebra", "formats"},
     "rounds": {"algebra"},
     "protocols": {"algebra", "rounds"},
-    "intents": {"algebra"},
-    "auth": {"algebra", "intents"},
-    "chain": {"algebra"},
+    "intents": {"algebra", "formats", "evm"},
+    "auth": {"algebra", "formats", "evm", "intents"},
+    "chain": {"algebra", "formats", "evm"},
     "serving": set[str](),
-    "codes": {"algebra", "auth", "chain", "serving"},
-    "client": {"algebra", "intents", "auth", "chain", "protocols.sign", "rounds.errors"},
-    "gateway": {"algebra", "intents", "auth", "chain", "client", "serving"},
-    "node": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "serving"},
-    "cli": {"algebra", "rounds", "protocols", "intents", "auth", "chain", "client", "codes", "gateway"}
+    "codes": {"algebra", "formats", "evm", "auth", "chain", "serving"},
+    "client": {"algebra", "formats", "evm", "intents", "auth", "chain", "protocols.sign", "rounds.errors"},
+    "gateway": {"algebra", "formats", "evm", "intents", "auth", "chain", "client", "serving"},
+    "node": {"algebra", "formats", "evm", "rounds", "protocols", "intents", "auth", "chain", "serving"},
+    "cli": {
+        "algebra",
+        "formats",
+        "evm",
+        "rounds",
+        "protocols",
+        "intents",
+        "auth",
+        "chain",
+        "client",
+        "codes",
+        "gateway",
+    }
     | {"node", "serving"},
 }
 # Rooms without a door of their own: everybody stands on them.
 GROUND = {"__version__", "refusal"}
-PURE = {"algebra", "rounds", "protocols", "intents", "auth"}
+PURE = {"formats", "evm", "algebra", "rounds", "protocols", "intents", "auth"}
 IMPURE = {"asyncio", "time", "secrets", "os", "socket", "logging", "random"}
 EXCEPTIONS = {("algebra/rng.py", "os")}
 

@@ -47,3 +47,15 @@ class Refusal(Exception):
         return Refusal(
             self.code, self.message, self.hint, self.status, parties=self.parties, retry_after=self.retry_after
         )
+
+
+class Invalid(Refusal, ValueError):
+    """What the caller gave does not hold: a proof, a certificate or a request (401), or what `status` says."""
+
+    def __init__(self, code: str, message: str, hint: str, status: int = NOT_PROVEN) -> None:
+        super().__init__(code, message, hint, status)
+
+
+def malformed(code: str, message: str, hint: str = "see spec/auth.md for the exact form") -> Invalid:
+    """Return the refusal of what does not have the form it must have (400)."""
+    return Invalid(code, message, hint, MALFORMED)

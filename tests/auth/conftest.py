@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +14,11 @@ from eth_account.signers.local import LocalAccount
 from keyquorum.algebra.curve import Point, generator_times
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import certificate, siwe
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
+from refusals import refused  # noqa: F401
 
 NOW = 1_800_000_000
 NETWORK_SECRET = 0x1234567890ABCDEF
@@ -85,26 +84,3 @@ def world() -> World:
         context=Context(now=NOW, block_time=NOW),
         network_key=generator_times(NETWORK_SECRET),
     )
-
-
-@pytest.fixture
-def refused() -> Callable[..., Any]:
-    """`with refused("code"): ...`: an AuthError with this code, and with everything a person needs."""
-
-    class Refused:
-        def __init__(self, code: str, status: int | None = None) -> None:
-            self.code, self.status = code, status
-
-        def __enter__(self) -> None:
-            return None
-
-        def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-            assert error is not None, f"nothing was refused, expected {self.code}"
-            if not isinstance(error, AuthError):
-                return False
-            assert error.code == self.code, f"refused as {error}, expected {self.code}"
-            assert error.message and error.hint and error.status in (400, 401, 403)
-            assert self.status in (None, error.status)
-            return True
-
-    return Refused

@@ -13,11 +13,9 @@ from keyquorum.auth import (
     certificate,
     code_assertion,
     commitment,
-    cose,
     delegation,
     discord,
     email_code,
-    jws,
     method,
     oidc,
     passkey,
@@ -28,11 +26,12 @@ from keyquorum.auth import (
 )
 from keyquorum.auth.code_assertion import CodeSettings, Issuer
 from keyquorum.auth.delegation import Delegation
-from keyquorum.auth.encoding import from_hex_up_to, to_base64url
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
+from keyquorum.formats import cose, jws
+from keyquorum.formats.text import from_hex_up_to, to_base64url
+from keyquorum.refusal import Invalid
 from soft_passkey import SoftPasskey
 
 KEY = "0x" + "ab" * 32
@@ -225,7 +224,7 @@ CASES: dict[str, Case] = {
 def test_at_the_bound_it_is_read_and_beyond_it_refused(what: str, world: Any) -> None:
     bound, read, code = CASES[what]
     read(world, bound)
-    with pytest.raises(AuthError) as refused:
+    with pytest.raises(Invalid) as refused:
         read(world, bound + (2 if code == "bad_id_token" else 1))  # of base64url not every length is one
     assert refused.value.code == code and refused.value.hint
 
@@ -274,7 +273,7 @@ async def test_no_part_of_an_assertion_is_longer_than_its_bound(name: str, world
         try:
             await passkey.METHOD.verify(proof | {name: "A" * length}, world.statement, context)
             told.append("")
-        except AuthError as error:
+        except Invalid as error:
             told.append(error.code)
     assert told[0] != "bad_value" == told[1]
 
@@ -299,7 +298,7 @@ def test_an_id_token_is_for_so_many_applications(count: int, good: bool) -> None
     if good:
         oidc._check_audience(token, issuer)
         return
-    with pytest.raises(AuthError, match="another application"):
+    with pytest.raises(Invalid, match="another application"):
         oidc._check_audience(token, issuer)
 
 
@@ -309,5 +308,5 @@ def test_a_receipt_is_of_a_party_that_there_can_be(party: int, good: bool) -> No
     if good:
         assert commitment.Receipt.from_json(told).party == party
         return
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         commitment.Receipt.from_json(told)

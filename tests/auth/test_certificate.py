@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from keyquorum.algebra.curve import generator_times
 from keyquorum.algebra.field import Q
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.auth import certificate, jws
-from keyquorum.auth.encoding import from_base64url, to_base64url
-from keyquorum.auth.errors import AuthError
+from keyquorum.auth import certificate
 from keyquorum.auth.method import Proven
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
+from keyquorum.formats import jws
+from keyquorum.formats.text import from_base64url, to_base64url
+from keyquorum.refusal import Invalid
 
 KEY, OTHER = "0x" + "ab" * 32, "0x" + "ac" * 32
 
@@ -214,7 +215,7 @@ def test_no_certificate_is_longer_than_a_day_even_if_the_network_signed_it(
 def test_claims_of_any_other_form_are_refused_though_the_network_signed_them(
     world: Any, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         verify(world, signed(world, claims_of(world) | change))
     assert caught.value.status == (401 if change == {"sub": "A" * 43} else 400)
 

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.auth import code_assertion, jws
+from keyquorum.auth import code_assertion
 from keyquorum.auth.code_assertion import CodeSettings, Issuer, check_answer, fingerprint, make_answer, make_assertion
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.formats import jws
+from keyquorum.refusal import Invalid
 
 MAIL = "ada@example.org"
 KEYS = {name: SessionPrivateKey.generate(SeededRng(name)) for name in ("mail-a", "mail-b", "mail-c", "stranger")}
@@ -100,8 +101,9 @@ async def test_sms_is_the_same_with_numbers_and_another_type(world: Any, context
 
 async def test_the_method_refuses_without_settings(world: Any, context: Any, maker: Maker) -> None:
     for name in ("email", "sms"):
-        with pytest.raises(AuthError, match="not_configured") as caught:
+        with pytest.raises(Invalid) as caught:
             await prove_in(replace(context, settings=None), name, maker.proof("mail-a", "mail-b"), world.statement)
+        assert caught.value.code == "not_configured"
         assert caught.value.status == 503 and f"[auth.{name}]" in caught.value.hint
 
 
@@ -216,7 +218,7 @@ async def test_a_captured_proof_proves_nothing_for_any_other_statement(world: An
         try:
             await prove_in(context, "email", proof, statement)
             accepted += 1
-        except AuthError as error:
+        except Invalid as error:
             assert error.code == "wrong_challenge"
     assert (len(attempts), accepted) == (8, 0)
 
@@ -258,7 +260,7 @@ async def test_a_mail_proof_is_no_sms_proof_and_the_other_way_round(
 async def test_a_proof_of_another_form_is_refused_before_any_key_is_touched(
     world: Any, context: Any, maker: Maker, change: dict[str, Any]
 ) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await prove_in(context, "email", maker.proof("mail-a", "mail-b") | change, world.statement)
     assert caught.value.status == 400
 

@@ -19,11 +19,11 @@ from keyquorum.auth.commitment import (
     parse_receipts,
     receipts_needed,
 )
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Committee
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, Statement
-from keyquorum.chain.account import address_of
+from keyquorum.evm.address import address_of_private
+from keyquorum.refusal import Invalid
 
 TOKEN = "mfa2K9mZsQbCxW3dAvYt5rEuPn8Lg1"
 ATTACKER = SessionPrivateKey.generate(SeededRng("attacker"))
@@ -34,7 +34,7 @@ def secret(party: int) -> bytes:
 
 
 def committee_of(n: int, t: int, epoch: int = 3) -> Committee:
-    return Committee({party: address_of(secret(party)) for party in range(1, n + 1)}, t, epoch)
+    return Committee({party: address_of_private(secret(party)) for party in range(1, n + 1)}, t, epoch)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_commitment_survives_its_journey(commitment: Commitment) -> None:
     ],
 )
 def test_a_commitment_of_another_form_is_refused(commitment: Commitment, change: dict[str, Any]) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         Commitment.from_json(commitment.to_json() | change)
     assert caught.value.status == 400
 
@@ -245,14 +245,14 @@ def test_other_forms_of_a_good_signature_are_refused(
 )
 def test_a_receipt_of_another_form_is_malformed(world: Any, commitment: Commitment, change: dict[str, Any]) -> None:
     good = Receipt.sign(commitment, 3, 1, world.now, secret(1)).to_json()
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         Receipt.from_json(good | change)
     assert caught.value.status == 400
     assert Receipt.from_json(good).to_json() == good
 
 
 def test_a_node_that_does_not_know_its_committee_is_not_ready(world: Any, commitment: Commitment) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         check_receipts([], commitment, Committee(), world.now)
     assert (caught.value.code, caught.value.status) == ("not_ready", 503)
 
@@ -362,6 +362,6 @@ def test_the_colluders_real_receipts_are_refused_and_the_users_accepted(
             [own[0]] * len(rest),
             [Receipt.sign(theirs, 3, party, world.now, colluder) for party in rest],
         ):
-            with pytest.raises(AuthError) as caught:
+            with pytest.raises(Invalid) as caught:
                 check_receipts([*own, *more], theirs, committee, world.now)
             assert caught.value.code in ("too_few_receipts", "bad_receipt")

@@ -13,12 +13,11 @@ import pytest
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.commitment import MAX_AGE, MEMORY_SECONDS, Commitment, Receipt
 from keyquorum.auth.discord import DiscordSettings
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Committee, Context, Proven, method, prove
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import MAX_SESSION
-from keyquorum.chain.account import address_of
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.evm.address import address_of_private
+from keyquorum.refusal import UNAVAILABLE, Invalid
 
 TOKEN = "mfa2K9mZsQbCxW3dAvYt5rEuPn8Lg1"
 OURS, USER = "1000000000000000001", "80351110224678912"
@@ -40,7 +39,7 @@ class Door:
         self.world = world
         self.statement = world.statement
         self.settings: DiscordSettings | None = DiscordSettings(OURS)
-        self.committee = Committee({party: address_of(secret(party)) for party in range(1, 5)}, 3, 7)
+        self.committee = Committee({party: address_of_private(secret(party)) for party in range(1, 5)}, 3, 7)
         self.asked: list[tuple[str, str | None]] = []
         self.answer: Any = {
             "application": {"id": OURS, "name": "A wallet"},
@@ -208,7 +207,7 @@ async def test_a_token_that_outlives_the_nodes_memory_is_refused(door: Door) -> 
     door.answer["expires"] = door.at(MEMORY_SECONDS)
     assert await door.enter()
     door.answer["expires"] = door.at(MEMORY_SECONDS + 1)
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     assert caught.value.code == "provider_bad_answer"
 
@@ -250,7 +249,7 @@ async def test_an_answer_of_another_shape_is_the_providers_failure_and_names_it(
     else:
         inner = door.answer if len(path) == 1 else door.answer[path[0]]
         inner[path[-1]] = value
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     assert (caught.value.code, caught.value.status) == ("provider_bad_answer", 503)
     assert "discord.com" in caught.value.message
@@ -265,8 +264,8 @@ async def test_both_ways_to_write_the_offset_of_an_expiry_are_read(door: Door) -
 
 @pytest.mark.parametrize(("code", "status"), [("provider_unavailable", UNAVAILABLE), ("provider_refused", 401)])
 async def test_that_discord_is_down_or_refuses_the_token_is_passed_on(door: Door, code: str, status: int) -> None:
-    door.answer = AuthError(code, "discord.com ...", "wait", status)
-    with pytest.raises(AuthError) as caught:
+    door.answer = Invalid(code, "discord.com ...", "wait", status)
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     assert (caught.value.code, caught.value.status) == (code, status)
 
@@ -298,7 +297,7 @@ async def test_another_address_is_asked_when_it_is_configured(door: Door) -> Non
 )
 async def test_a_token_that_is_none_is_never_sent_to_discord(door: Door, token: Any) -> None:
     proof = door.proof(token) if isinstance(token, str) else door.proof() | {"token": token}
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter(proof)
     assert caught.value.status == 400
     assert door.asked == []
@@ -316,7 +315,7 @@ async def test_a_proof_of_any_other_form_is_malformed(door: Door) -> None:
         good | {"receipts": good["receipts"] * 26},
         good | {"receipts": [one | {"party": "1"} for one in good["receipts"]]},
     ):
-        with pytest.raises(AuthError) as caught:
+        with pytest.raises(Invalid) as caught:
             await door.enter(proof)
         assert caught.value.status == 400
 
@@ -328,14 +327,14 @@ async def test_no_part_of_a_token_is_in_an_error(door: Door) -> None:
         door.proof(token, parties=(1, 2)),
         door.proof(token) | {"receipts": door.proof()["receipts"]},
     ):
-        with pytest.raises(AuthError) as caught:
+        with pytest.raises(Invalid) as caught:
             await door.enter(proof)
         assert "canary" not in repr((str(caught.value), caught.value.message, caught.value.hint))
 
 
 async def test_without_settings_the_method_says_so(door: Door) -> None:
     door.settings = None
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     assert (caught.value.code, caught.value.status) == ("not_configured", 503)
 

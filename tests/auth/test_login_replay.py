@@ -17,15 +17,15 @@ import pytest
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth import request, siwe_message
-from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import AuthError
-from keyquorum.auth.jws import canonical
 from keyquorum.auth.method import prove
 from keyquorum.auth.network import network_id
 from keyquorum.auth.permission import KeyState, decide
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement, parse
+from keyquorum.formats.jws import canonical
+from keyquorum.formats.text import to_base64url
+from keyquorum.refusal import Invalid
 
 THIEF = SessionPrivateKey.generate(SeededRng("thief"))
 KEY = "0x" + "ab" * 32
@@ -55,7 +55,7 @@ async def test_a_captured_proof_proves_nothing_but_its_own_statement(world: Any)
         try:
             await prove("siwe", proof, statement, world.context)
             accepted += 1
-        except AuthError as error:
+        except Invalid as error:
             assert error.code in ("wrong_challenge", "wrong_chain", "wrong_expiry", "wrong_session")
     assert (len(attempts) > 30, accepted) == (True, 0)
 

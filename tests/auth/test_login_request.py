@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.auth import jws, login_request, request
+from keyquorum.auth import login_request, request
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.formats import jws
 
 RUNS = ((1, 2, 3),)
 PROOF = {"message": "m\u00fcller", "signature": "0x"}

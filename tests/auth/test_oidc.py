@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from keyquorum.auth import oidc
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context, Proven, method, prove
 from keyquorum.auth.oidc import Issuer, OidcSettings
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
+from keyquorum.refusal import Invalid
 from oidc_kit import CLIENT, ISSUER, Provider, jwk, part, rsa_key, sign
 
 
@@ -105,7 +105,7 @@ async def test_a_spelling_that_is_not_configured_is_another_issuer(door: Door, r
 
 async def test_issuer_and_sub_cannot_run_into_each_other(door: Door) -> None:
     assert oidc.account_name("https://a", "b") != oidc.account_name("https://ab", "")
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         await door.enter(sub="a\0b")
 
 
@@ -365,7 +365,7 @@ async def test_critical_extensions_are_refused(door: Door, crit: object, refused
 
 @pytest.mark.parametrize("kid", ["../../evil", "https://evil.example/key", "' OR 1=1 --", "one\0", "one "])
 async def test_a_key_id_is_only_compared(door: Door, kid: str) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter(door.provider.token(door.claims(), rsa_key("stranger"), kid=kid))
     assert caught.value.code in ("unknown_provider_key", "bad_id_token")
     assert {url for url, _ in door.provider.asked} <= set(door.provider.documents)
@@ -530,7 +530,7 @@ async def test_keys_of_other_kinds_may_share_a_key_id(door: Door) -> None:
 # ---- a provider that answers nonsense -------------------------------------------------------------------------------
 
 
-def bad_provider(caught: pytest.ExceptionInfo[AuthError]) -> None:
+def bad_provider(caught: pytest.ExceptionInfo[Invalid]) -> None:
     assert (caught.value.code, caught.value.status) == ("provider_bad_answer", 503)
     assert "accounts.example" in caught.value.message
 
@@ -541,14 +541,14 @@ def bad_provider(caught: pytest.ExceptionInfo[AuthError]) -> None:
 )
 async def test_keys_of_another_shape_are_the_providers_failure(door: Door, answer: object) -> None:
     door.provider.documents[door.provider.jwks] = answer
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     bad_provider(caught)
 
 
 async def test_two_fitting_keys_with_one_name_are_the_providers_failure(door: Door) -> None:
     door.provider.documents[door.provider.jwks] = {"keys": [jwk(rsa_key("two"), "one"), jwk(door.provider.key, "one")]}
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     bad_provider(caught)
 
@@ -574,7 +574,7 @@ async def test_two_fitting_keys_with_one_name_are_the_providers_failure(door: Do
 async def test_a_discovery_document_leads_nowhere_but_to_the_issuers_own_host(door: Door, document: object) -> None:
     discovery = ISSUER + "/.well-known/openid-configuration"
     door.provider.documents[discovery] = document
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     bad_provider(caught)
     assert door.provider.asked == [(discovery, False)]
@@ -582,7 +582,7 @@ async def test_a_discovery_document_leads_nowhere_but_to_the_issuers_own_host(do
 
 async def test_a_provider_that_is_down_is_named(door: Door) -> None:
     del door.provider.documents[door.provider.jwks]
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter()
     assert (caught.value.code, caught.value.status) == ("provider_unavailable", 503)
 
@@ -608,7 +608,7 @@ async def test_a_provider_that_is_down_is_named(door: Door) -> None:
     ],
 )
 async def test_text_that_is_no_token_is_malformed(door: Door, token: str) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter(token)
     assert caught.value.status == 400
     assert door.provider.asked == []
@@ -660,7 +660,7 @@ async def test_a_second_spelling_of_a_token_is_refused(door: Door, refused: Call
 
 @pytest.mark.parametrize("claims", [b"[]", b"null", b'"x"', b"{", b"\xff", b'{"a": NaN}', b"[" * 50 + b"]" * 50])
 async def test_claims_that_are_no_json_object_are_malformed(door: Door, claims: bytes) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await door.enter(door.provider.token(claims))
     assert caught.value.status == 400
 
@@ -671,7 +671,7 @@ async def test_claims_nobody_reads_may_be_fractions(door: Door) -> None:
 
 @pytest.mark.parametrize("proof", [None, [], "x", {}, {"id_token": 5}, {"id_token": "x", "issuer": ISSUER}])
 async def test_a_proof_of_any_other_form_is_malformed(door: Door, proof: object) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await method("oidc").verify(proof, door.statement, door.context)
     assert caught.value.status == 400
 
@@ -687,7 +687,7 @@ async def test_no_part_of_a_token_is_in_an_error(door: Door) -> None:
         door.provider.token(door.claims(sub="canary"), alg="canary"),
     ]
     for token in tokens:
-        with pytest.raises(AuthError) as caught:
+        with pytest.raises(Invalid) as caught:
             await door.enter(token)
         words = repr((str(caught.value), caught.value.message, caught.value.hint))
         assert "canary" not in words
@@ -698,7 +698,7 @@ async def test_no_part_of_a_token_is_in_an_error(door: Door) -> None:
 
 
 async def test_without_settings_the_method_says_so(door: Door) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         proof = {"id_token": door.provider.token(door.claims())}
         await method("oidc").verify(proof, door.statement, replace(door.context, settings=None))
     assert (caught.value.code, caught.value.status) == ("not_configured", 503)

@@ -20,14 +20,14 @@ from webauthn.helpers.exceptions import InvalidAuthenticationResponse
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth.encoding import from_base64url, to_base64url
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context, method, prove
 from keyquorum.auth.network import network_id
 from keyquorum.auth.passkey import PASSKEY_TYPE, PasskeySettings, identity, split_registration
 from keyquorum.auth.permission import KeyState, decide
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.formats.text import from_base64url, to_base64url
+from keyquorum.refusal import Invalid
 from soft_passkey import AT, BE, BS, ED, UP, UV, Algorithm, SoftPasskey, make_key
 
 ORIGIN = "http://localhost:7480"
@@ -203,7 +203,7 @@ async def test_the_authenticator_data_is_37_bytes(
     for code, data in (("bad_passkey", good[:-1]), ("bad_passkey", b"\0"), ("bad_passkey", good + b"\xa0")):
         with refused(code, status=400):
             await prove("passkey", passkey.assertion(client, data), world.statement, context)
-    with pytest.raises(AuthError, match="ask for no extensions"):
+    with pytest.raises(Invalid, match="ask for no extensions"):
         await prove("passkey", passkey.assertion(client, good[:32] + b"\x85" + bytes(35)), world.statement, context)
 
 
@@ -216,7 +216,7 @@ async def test_every_byte_of_the_assertion_is_under_the_signature(
         for position in range(len(data)):
             changed = bytearray(data)
             changed[position] ^= 1
-            with pytest.raises(AuthError):
+            with pytest.raises(Invalid):
                 await prove("passkey", proof | {name: to_base64url(bytes(changed))}, world.statement, context)
 
 
@@ -321,7 +321,7 @@ async def test_a_forwarded_assertion_is_worth_nothing_for_another_statement(
             try:
                 await prove("passkey", forged, replace(world.statement, **change), context)
                 accepted += 1
-            except AuthError as error:
+            except Invalid as error:
                 assert error.code == "wrong_challenge"
     assert (len(changes + pairs) > 40, accepted) == (True, 0)
 
@@ -354,7 +354,7 @@ async def test_a_proof_has_exactly_its_members_each_in_one_spelling(
 
 
 async def test_a_node_without_settings_refuses_and_says_why(passkey: SoftPasskey, world: Any) -> None:
-    with pytest.raises(AuthError) as error:
+    with pytest.raises(Invalid) as error:
         await prove("passkey", passkey.proof(world.statement), world.statement, world.context)
     assert error.value.code == "not_configured" and error.value.status == 503
 
@@ -458,7 +458,7 @@ async def test_why_the_nodes_do_not_use_py_webauthn(passkey: SoftPasskey, world:
     }
     for what, proof in lenient.items():
         assert judge(passkey, proof, challenge).user_verified, what
-        with pytest.raises(AuthError):
+        with pytest.raises(Invalid):
             await prove("passkey", proof, world.statement, context)
     with pytest.raises(InvalidAuthenticationResponse):
         judge(passkey, passkey.but(origin="https://evil.example").proof(world.statement), challenge)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.provider import bad_answer, host_of, origin
+from keyquorum.refusal import Invalid
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_errors_name_the_host_and_the_port_only_where_it_is_unusual() -> None:
     assert host_of("https://accounts.example:443/keys") == "accounts.example"
     assert host_of("http://127.0.0.1:9000/keys") == "127.0.0.1:9000"
     error = bad_answer("https://accounts.example/keys", "is odd")
-    assert isinstance(error, AuthError) and error.status == 503 and error.message == "accounts.example is odd"
+    assert isinstance(error, Invalid) and error.status == 503 and error.message == "accounts.example is odd"

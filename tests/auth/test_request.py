@@ -11,13 +11,14 @@ import pytest
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth import jws, request
-from keyquorum.auth.encoding import from_base64url, to_base64url
-from keyquorum.auth.errors import AuthError
+from keyquorum.auth import request
 from keyquorum.auth.network import network_id
 from keyquorum.auth.request import MAX_LIFETIME, Request
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW
+from keyquorum.formats import jws
+from keyquorum.formats.text import from_base64url, to_base64url
+from keyquorum.refusal import Invalid
 
 KEY = "0x" + "ab" * 32
 ID = "request-0000_0001"
@@ -161,7 +162,7 @@ def test_a_request_lives_a_minute_and_clocks_may_differ_by_another(
 
 def test_the_errors_of_clocks_say_so(world: Any) -> None:
     for seconds in (-1000, 1000):
-        with pytest.raises(AuthError) as caught:
+        with pytest.raises(Invalid) as caught:
             verify(world, make(world, expires=world.now + seconds))
         assert "clock" in caught.value.hint and "1000 s" in caught.value.message
 
@@ -229,7 +230,7 @@ def test_a_request_that_lacks_a_claim_is_refused(world: Any, name: str, refused:
 
 @pytest.mark.parametrize("change", [{"request_id": "short"}, {"key": "*"}, {"kind": "steal"}])
 def test_a_request_that_no_node_would_read_is_not_made(world: Any, change: dict[str, Any]) -> None:
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         make(world, **change)
 
 

@@ -35,9 +35,9 @@ def test_a_revocation_names_one_thing(world: Any) -> None:
     {"identity": []}, {"other": 1},
 ])  # fmt: skip
 def test_a_revocation_of_another_form_is_refused(intent: dict[str, object]) -> None:
-    from keyquorum.auth.errors import AuthError
+    from keyquorum.refusal import Invalid
 
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         read_revocation(intent)
     assert caught.value.status == 400
 

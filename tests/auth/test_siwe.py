@@ -14,13 +14,14 @@ from eth_hash.auto import keccak
 
 from keyquorum.algebra.field import Q
 from keyquorum.auth import siwe, siwe_message, wallet_signature
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context, Proven, prove
-from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.auth.network import network_id
 from keyquorum.auth.scopes import WORDS, Scope
 from keyquorum.auth.siwe_message import to_time
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
 from keyquorum.auth.wallet_login import MAX_AGE, MAX_CONTRACT_SESSION
+from keyquorum.evm.address import to_checksum
+from keyquorum.refusal import Invalid
 
 KEYS = tuple(f"0x{number:064x}" for number in range(1, 33))
 MAGIC = bytes.fromhex("1626ba7e") + bytes(28)
@@ -195,7 +196,7 @@ async def test_both_customs_of_the_last_byte_are_accepted(world: Any) -> None:
 
 @pytest.mark.parametrize("signature", ["", "0x0", "0xzz", 5, None, [], "0x" + "00" * 8193, "0x ab"])
 async def test_a_signature_that_is_not_hex_or_too_long_is_malformed(world: Any, signature: object) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await login(world, world.proof() | {"signature": signature})
     assert caught.value.status == 400
 
@@ -265,7 +266,7 @@ async def test_signatures_for_other_purposes_are_refused(world: Any, refused: Ca
     ],
 )
 async def test_a_proof_of_any_other_form_is_malformed(world: Any, proof: object) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await prove("siwe", proof, world.statement, world.context)
     assert caught.value.status == 400
 
@@ -420,14 +421,14 @@ async def test_nothing_is_asked_of_the_chain_for_a_message_that_is_wrong_anyway(
 ) -> None:
     chain = Chain()
     for change in ({"nonce": "0" * 64}, {"domain": "evil.example"}, {"issued_at": to_time(0)}):
-        with pytest.raises(AuthError):
+        with pytest.raises(Invalid):
             await login(world, world.proof(world.message(**change)), code=chain.code, call=chain.call)
     assert chain.calls == []
 
 
 def test_a_message_that_no_node_would_read_is_not_built(world: Any) -> None:
     for domain in ("", "a b", "exämple.com"):
-        with pytest.raises(AuthError):
+        with pytest.raises(Invalid):
             siwe.build_message(world.statement, world.address, domain, world.now)
 
 

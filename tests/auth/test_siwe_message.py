@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.siwe_message import MAX_CHARACTERS, SiweMessage, from_time, parse, to_time
+from keyquorum.refusal import Invalid
 
 ADDRESS = "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2"
 # The example of the EIP, then with a port, then with a scheme.
@@ -83,20 +83,20 @@ LINES = FULL.split("\n")
 
 @pytest.mark.parametrize("index", [0, 1, 2, 4, 5, 6, 7, 8, 9])
 def test_no_line_that_is_required_may_be_absent(index: int) -> None:
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         parse("\n".join(LINES[:index] + LINES[index + 1 :]))
 
 
 @pytest.mark.parametrize("index", range(len(LINES) - 1))
 def test_no_two_lines_may_change_places(index: int) -> None:
     swapped = [*LINES[:index], LINES[index + 1], LINES[index], *LINES[index + 2 :]]
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         parse("\n".join(swapped))
 
 
 @pytest.mark.parametrize("index", range(len(LINES)))
 def test_no_line_may_come_twice(index: int) -> None:
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         parse("\n".join(LINES[: index + 1] + LINES[index:]))
 
 
@@ -105,7 +105,7 @@ def test_a_message_that_ends_early_is_refused_unless_what_follows_is_optional(in
     if index >= 10:
         assert parse("\n".join(LINES[:index]))
         return
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         parse("\n".join(LINES[:index]))
 
 
@@ -200,7 +200,7 @@ def test_a_message_that_ends_early_is_refused_unless_what_follows_is_optional(in
 )
 def test_what_the_grammar_does_not_have_is_refused(old: str, new: str) -> None:
     assert old in FULL
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         parse(FULL.replace(old, new) if old == "\n" else FULL.replace(old, new, 1))
     assert caught.value.status == 400
 
@@ -253,7 +253,7 @@ def test_every_shape_of_uri_of_rfc_3986_is_read(uri: str) -> None:
 def test_a_message_longer_than_its_bound_is_refused() -> None:
     room = MAX_CHARACTERS - len(FULL)
     assert parse(FULL.replace("Hello.", "Hello." + "o" * room))
-    with pytest.raises(AuthError, match="longer"):
+    with pytest.raises(Invalid, match="longer"):
         parse(FULL.replace("Hello.", "Hello." + "o" * (room + 1)))
 
 
@@ -390,7 +390,7 @@ def test_no_accepted_text_has_a_second_spelling(message: SiweMessage, data: st.D
     )
     try:
         read = parse(changed)
-    except AuthError:
+    except Invalid:
         return
     assert read.format() == changed
 
@@ -401,7 +401,7 @@ def test_no_text_makes_the_parser_do_anything_but_refuse(noise: str) -> None:
     for text in (noise, FULL.replace("Hello.", noise), FULL.replace("urn:x:y?a=b#c", noise), noise + FULL):
         try:
             assert parse(text).format() == text
-        except AuthError:
+        except Invalid:
             continue
 
 
@@ -411,5 +411,5 @@ def test_long_repetitions_are_refused_or_read_at_once(unit: str) -> None:
     for text in (noise + FULL, FULL.replace("urn:x:y?a=b#c", noise), FULL.replace("urn:", "urn:" + noise + '"')):
         try:
             parse(text)
-        except AuthError:
+        except Invalid:
             continue

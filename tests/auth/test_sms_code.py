@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.sms_code import normalise
+from keyquorum.refusal import Invalid
 
 
 @pytest.mark.parametrize("number", ["+1234567", "+4915123456789", "+123456789012345"])
@@ -51,7 +51,7 @@ def test_everything_else_is_refused(refused: Callable[..., Any], given: str) -> 
     ],
 )
 def test_the_zero_that_is_dialled_inside_a_country_makes_no_second_identity(dialled: str, hint: str) -> None:
-    with pytest.raises(AuthError, match="begins with 0 behind") as caught:
+    with pytest.raises(Invalid, match="begins with 0 behind") as caught:
         normalise(dialled)
     assert "leave out the 0" in caught.value.hint and hint + "..." in caught.value.hint
 

@@ -14,14 +14,15 @@ from keyquorum.algebra.field import Q
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import siwe, wallet_key, wallet_signature
 from keyquorum.auth.control import scopes_needed
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven, prove
-from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.auth.network import network_id
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
 from keyquorum.auth.wallet_login import MAX_AGE, MAX_CONTRACT_SESSION
+from keyquorum.evm.address import to_checksum
 from keyquorum.intents import message_intent, read, typed_data_intent
+from keyquorum.refusal import Invalid
 
 FORMS = pytest.mark.parametrize("form", wallet_key.FORMS)
 KEYS = tuple(f"0x{number:064x}" for number in range(1, 33))
@@ -227,7 +228,7 @@ async def test_a_day_is_counted_from_the_stated_time(
     ],
 )
 async def test_a_proof_of_any_other_form_is_malformed(world: Any, change: dict[str, Any]) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await login(world, sign(world, "eip712") | change)
     assert caught.value.status == 400
 
@@ -344,7 +345,7 @@ async def test_a_contract_wallets_session_lasts_an_hour_at_most(
 async def test_nothing_is_asked_of_the_chain_for_a_proof_that_is_too_old(world: Any) -> None:
     chain = Chain(b"")
     proof = {"form": "eip712", "address": world.account.address, "signature": "0x", "issued_at": 0}
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         await login(world, proof, code=chain.code, call=chain.call)
     assert chain.asked == []
 

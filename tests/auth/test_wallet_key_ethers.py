@@ -11,8 +11,8 @@ import pytest
 
 from chain_fixtures import js_tools, run_node  # noqa: F401 - a fixture
 from keyquorum.auth import wallet_key
-from keyquorum.auth.encoding import to_hex
 from keyquorum.auth.method import prove
+from keyquorum.formats.text import to_hex
 
 
 @pytest.mark.parametrize(("keys", "scopes"), [(("*",), (2, 3)), (("0x" + "ab" * 32, "0x" + "cd" * 32), ())])

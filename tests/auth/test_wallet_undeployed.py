@@ -19,14 +19,14 @@ from eth_hash.auto import keccak
 
 from chain_fixtures import anvil_chain, any_chain, dev_chain, js_tools  # noqa: F401 - fixtures
 from keyquorum.auth import siwe, wallet_key
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context, prove
-from keyquorum.auth.network import from_checksum, to_checksum
 from keyquorum.auth.probe_code import PROBE_CODE
 from keyquorum.auth.wallet_login import MAX_CONTRACT_SESSION
 from keyquorum.auth.wallet_signature import WRAPPED, Wrapped, check
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, Sender, from_hex
+from keyquorum.evm.address import from_checksum, to_checksum
+from keyquorum.refusal import Invalid
 
 ARTIFACTS = Path(__file__).parent.parent / "contracts" / "artifacts"
 OWNER = Account.from_key(b"\x51" * 32)
@@ -297,7 +297,7 @@ async def test_one_bit_anywhere_makes_another_signature_or_none() -> None:
         changed = bytes(value ^ (place == index) for place, value in enumerate(good))
         try:
             assert Wrapped.read(changed) != Wrapped.read(good)
-        except AuthError:
+        except Invalid:
             continue
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from eth_abi.abi import encode
 
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Sender
+from keyquorum.formats.text import from_base64url
 
 Change = Callable[[Any], Any]
 THIEF = 5

@@ -17,15 +17,17 @@ from keyquorum.algebra.rng import SeededRng
 from keyquorum.algebra.transcript import Tag
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth.commitment import Commitment, Receipt, receipts_needed
-from keyquorum.auth.encoding import to_base64url
 from keyquorum.auth.method import Proven
-from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.auth.network import network_id
 from keyquorum.auth.passkey import identity
-from keyquorum.auth.revocation import identity_mark, session_mark
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.chain import fees
-from keyquorum.chain.contracts import eth_address, interface, token_id
+from keyquorum.chain.contracts import interface
+from keyquorum.evm.address import to_checksum
+from keyquorum.evm.digests import identity_mark, session_mark
+from keyquorum.evm.keys import eth_address, token_id
+from keyquorum.formats.text import to_base64url
 from keyquorum.intents import evm_calls, show
 from keyquorum.intents.show import coins
 
@@ -258,7 +260,7 @@ def test_an_address_with_a_wrong_capital_is_not_taken(ask: Ask) -> None:
 
 
 def test_marks_of_sessions_and_identities_are_the_contracts(ask: Ask) -> None:
-    assert ask("sessions", "sessionMark", [["ab" * 32]]) == ["0x" + session_mark("ab" * 32).hex()]
+    assert ask("sessions", "sessionMark", [["ab" * 32]]) == ["0x" + session_mark(b"\xab" * 32).hex()]
     cases = [(1, b"\x01" * 20), (6, b"\x02" * 32), (20, b"\x03" * 64)]
     asked = [[{"type": number, "id": "0x" + name.hex()}] for number, name in cases]
     assert ask("sessions", "identityMark", asked) == ["0x" + identity_mark(*case).hex() for case in cases]
@@ -273,7 +275,7 @@ def test_a_passkey_has_the_nodes_name(ask: Ask) -> None:
 def certificate_of(statement: Statement, proven: list[Proven], **changes: Any) -> str:
     signing_input = certificates.certificate_input(statement, proven)
     if changes:
-        from keyquorum.auth import jws
+        from keyquorum.formats import jws
 
         claims = jws.parse(
             f"{signing_input.decode()}.{'A' * 86}", algorithm="ES256K", kind=certificates.TYPE, max_bytes=8192

@@ -26,8 +26,8 @@ from liars import (
 )
 from page_modules import JS
 
-from keyquorum.auth.network import to_checksum
 from keyquorum.chain.devchain.accounts import ACCOUNTS
+from keyquorum.evm.address import to_checksum
 
 NEVER = "0x" + "ab" * 32
 

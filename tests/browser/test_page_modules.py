@@ -20,11 +20,10 @@ from page_modules import JS, Ask
 from keyquorum import intents
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.algebra.transcript import Tag, encode, tagged_hash
-from keyquorum.auth import jws, siwe
+from keyquorum.auth import siwe
 from keyquorum.auth.code_assertion import check_answer, code_hash, fingerprint
 from keyquorum.auth.commitment import Commitment
-from keyquorum.auth.encoding import from_base64url, to_base64url
-from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.auth.network import network_id
 from keyquorum.auth.passkey import split_registration
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionPrivateKey
@@ -32,6 +31,9 @@ from keyquorum.auth.siwe_message import from_time
 from keyquorum.auth.statement import Statement
 from keyquorum.chain.contracts import interface
 from keyquorum.client import runs
+from keyquorum.evm.address import to_checksum
+from keyquorum.formats import jws
+from keyquorum.formats.text import from_base64url, to_base64url
 from soft_passkey import Algorithm, SoftPasskey, make_key
 
 KEYS = ("0x" + "ab" * 32, "0x" + "01" * 32)

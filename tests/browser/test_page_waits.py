@@ -15,9 +15,10 @@ from json_server import JsonHandler
 from page_modules import Ask
 
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.revocation import FOREVER, identity_mark, session_mark
+from keyquorum.auth.revocation import FOREVER
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.evm.digests import identity_mark, session_mark
+from keyquorum.formats.text import to_base64url
 
 ID, WHO = "ab" * 32, "0x" + "11" * 20
 KEY = SessionPrivateKey.generate(SeededRng("page waits"))
@@ -88,21 +89,22 @@ def test_a_login_names_the_newest_block_only_when_it_had_time_to_spread(ask: Ask
 
 
 def test_a_session_has_not_ended_that_could_come_back(ask: Ask, served: Served) -> None:
-    other = session_mark("cd" * 32).hex()
-    served.times = [{session_mark(ID).hex(): until, other: FOREVER} for until in (0, 1, 2**63, FOREVER - 1)]
+    other = session_mark(b"\xcd" * 32).hex()
+    own = session_mark(bytes.fromhex(ID)).hex()
+    served.times = [{own: until, other: FOREVER} for until in (0, 1, 2**63, FOREVER - 1)]
     asked = [[served.network(case), SESSION, ID] for case in range(4)]
     assert ask("sessions", "end", asked, page=served.url, failing=True) == ["BadAnswer"] * 4
     assert [served.asked.count(f"eth_call {case}") for case in range(4)] == [20] * 4
 
 
 def test_a_session_has_ended_once_the_chain_says_that_it_has_for_ever(ask: Ask, served: Served) -> None:
-    served.times = [{session_mark(ID).hex(): FOREVER}]
+    served.times = [{session_mark(bytes.fromhex(ID)).hex(): FOREVER}]
     assert ask("sessions", "end", [[served.network(), SESSION, ID]], page=served.url) == [9]
     assert served.asked.count("eth_call 0") == 1 and "/v1/revocations" in served.asked
 
 
 def test_what_has_ended_is_what_the_chain_says_and_not_the_gateway(ask: Ask, served: Served) -> None:
-    itself = session_mark(ID).hex()
+    itself = session_mark(bytes.fromhex(ID)).hex()
     one, other = (identity_mark(number, bytes.fromhex(WHO[2:])).hex() for number in (1, 3))
     cases: list[tuple[dict[str, int], bool]] = [
         ({}, False),

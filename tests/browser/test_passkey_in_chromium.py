@@ -8,8 +8,8 @@ from devices import public_key
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.passkey import identity
+from keyquorum.formats.text import from_base64url
 
 ETHER = 10**18
 REFUSED = "none of your identities may do this with this key"

@@ -14,10 +14,10 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-from keyquorum.auth.encoding import to_base64url
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client.codes import fingerprint
+from keyquorum.formats.text import to_base64url
 
 FINGERPRINT = re.compile(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}\b")
 

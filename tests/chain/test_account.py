@@ -7,8 +7,8 @@ from eth_account import Account
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.chain import account
 from keyquorum.chain.account import Transaction, sign
+from keyquorum.evm.address import address_of_private, to_checksum
 
 KEYS = st.integers(1, 2**256 - 2**129).map(lambda k: k.to_bytes(32, "big"))
 SMALL = st.integers(0, 2**64 - 2)
@@ -23,10 +23,10 @@ def test_raw_transaction_hash_and_address_agree_with_eth_account(key, nonce, fee
         "to": to, "value": value, "data": data,
     })  # fmt: skip
     assert (ours.raw, ours.hash) == (bytes(theirs.raw_transaction), bytes(theirs.hash))
-    assert account.checksum(account.address_of(key)) == Account.from_key(key).address
+    assert to_checksum(address_of_private(key)) == Account.from_key(key).address
 
 
 @pytest.mark.parametrize("key", [b"", bytes(32), b"\xff" * 32, b"\x01" * 31, b"\x01" * 33])
 def test_what_is_no_private_key_is_refused(key: bytes) -> None:
     with pytest.raises(ValueError):
-        account.address_of(key)
+        address_of_private(key)

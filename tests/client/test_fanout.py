@@ -141,7 +141,7 @@ async def test_more_than_n_minus_t_refusals_are_a_refusal_with_the_nodes_words(
         "ask its owner",
         403,
     )
-    assert caught.value.parties == (1, 2)
+    assert caught.value.refused_by == (1, 2)
 
 
 async def test_a_refusal_and_a_dead_node_together_are_no_quorum_and_both_are_named(

@@ -11,7 +11,6 @@ import pytest
 
 from fake_network import FakeNetwork
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.method import Proven
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
@@ -29,6 +28,7 @@ from keyquorum.client import (
     Session,
 )
 from keyquorum.client.session import DEFAULT_SECONDS, MESSAGES_SECONDS, Expected, default_seconds
+from keyquorum.formats.text import from_base64url
 from login_kit import Person
 
 
@@ -311,18 +311,18 @@ async def test_without_gateway_and_account_nobody_pays_for_a_change(client: Asyn
 async def test_an_owner_ends_the_sessions_of_his_key_with_a_transaction_of_his_own(
     client: AsyncClient, network: FakeNetwork, key: Key
 ) -> None:
-    from keyquorum.auth.revocation import key_mark
+    from keyquorum.evm.digests import key_mark
 
     network.reset()
     assert await client.sessions.revoke_key(key)
-    mark = key_mark(f"0x{key.token_id:064x}")
+    mark = key_mark(key.token_id)
     (before,) = await client.chain.ask(client.chain.contract("Sessions"), "revokedBefore", [mark])
     assert abs(before - time.time()) < 60
     assert not network.attempts
 
 
 async def test_sessions_are_listed_and_ended_through_the_nodes_and_paid_by_the_account(client: AsyncClient) -> None:
-    from keyquorum.auth.revocation import identity_mark
+    from keyquorum.evm.digests import identity_mark
 
     session = await client.login()
     listed = {one.id: one for one in await client.sessions.list()}

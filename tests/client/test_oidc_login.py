@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.oidc import read_id_token
 from keyquorum.client import oauth, oidc
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Timeout
 from keyquorum.client.oauth import Pkce, ProviderError
 from keyquorum.client.oidc import OidcLogin
+from keyquorum.formats.text import to_base64url
+from keyquorum.refusal import Invalid
 from provider_kit import new_statement
 
 STATEMENT = new_statement()
@@ -179,7 +179,7 @@ async def test_a_token_that_no_node_reads_is_not_called_somebody_elses(provider:
     with pytest.raises(ProviderError) as caught:
         await oidc.log_in(at(provider), STATEMENT, Browser().open_url, seconds=5)
     assert caught.value.code == "unreadable_token" and token not in str(caught.value)
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         read_id_token(token)
 
 

@@ -19,11 +19,11 @@ from keyquorum.algebra.rng import SystemRng
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth import delegation, login_request, siwe
 from keyquorum.auth import request as requests
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.session_key import SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client.revocations import SignedRevocation
 from keyquorum.client.shares import Share, combine_shares
+from keyquorum.formats.text import from_base64url
 
 SIGNERS = (1, 2, 3)
 Answers = list[tuple[int, Any]]

@@ -19,9 +19,9 @@ from session_kit import SIGNERS, Opened, codes, new_key, new_statement, open_ses
 
 from cluster import Cluster
 from keyquorum import intents
-from keyquorum.auth import jws
 from keyquorum.auth.commitment import Commitment
 from keyquorum.auth.session_key import SessionPrivateKey
+from keyquorum.formats import jws
 from keyquorum.node import api, chain_view, sessions, signing
 from keyquorum.refusal import Refusal
 from keyquorum.serving.buckets import Buckets

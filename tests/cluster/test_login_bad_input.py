@@ -17,8 +17,8 @@ from eth_account import Account
 from session_kit import SIGNERS, Opened, login_body, new_key, new_statement, open_session, runs_of
 
 from cluster import Cluster
-from keyquorum.auth import jws
 from keyquorum.auth.commitment import Commitment
+from keyquorum.formats import jws
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")
 

@@ -17,11 +17,12 @@ from session_kit import Opened, ask, codes, open_session, seen_by_all
 from cluster import ETHER, Cluster
 from keyquorum import intents
 from keyquorum.algebra.curve import Point
-from keyquorum.chain.contracts import eth_address, interface
+from keyquorum.chain.contracts import interface
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Sender
 from keyquorum.client.permissions import TYPES
 from keyquorum.client.shares import Share, combine_shares
+from keyquorum.evm.keys import eth_address
 from keyquorum.node import chain_view
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")

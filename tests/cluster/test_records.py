@@ -14,8 +14,8 @@ import pytest
 
 from cluster import Cluster
 from keyquorum import intents
-from keyquorum.auth import jws
 from keyquorum.auth import request as requests
+from keyquorum.formats import jws
 from keyquorum.node.app import Node
 from keyquorum.node.identity_secret import PART
 from keyquorum.node.keys import id_of

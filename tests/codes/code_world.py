@@ -18,7 +18,6 @@ from aiosmtpd.smtp import SMTP as SmtpServer
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth import email_code, sms_code
 from keyquorum.auth.code_assertion import make_answer
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
@@ -28,6 +27,7 @@ from keyquorum.codes.drivers import Message
 from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import Metrics
 from keyquorum.codes.service import CodeService, Line
+from keyquorum.refusal import Invalid
 
 NOW = 1_800_000_000
 NETWORK = network_id(31337, bytes(range(20)))
@@ -148,7 +148,7 @@ class Desk:
 async def guess(desk: Desk, key: Any, name: str, code: str) -> str:
     try:
         await desk.give(key, name, code)
-    except AuthError as error:
+    except Invalid as error:
         return error.code
     return "accepted"
 
@@ -184,7 +184,7 @@ def desk(make_desk: Callable[..., Desk]) -> Desk:
 
 @pytest.fixture
 def refused() -> Callable[..., Any]:
-    """`with refused("code"): ...`: an AuthError with this code, and with everything a person needs."""
+    """`with refused("code"): ...`: an Invalid with this code, and with everything a person needs."""
 
     class Refused:
         def __init__(self, code: str, status: int | None = None) -> None:
@@ -195,7 +195,7 @@ def refused() -> Callable[..., Any]:
 
         def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
             assert error is not None, f"nothing was refused, expected {self.code}"
-            if not isinstance(error, AuthError):
+            if not isinstance(error, Invalid):
                 return False
             assert error.code == self.code, f"refused as {error}, expected {self.code}"
             assert error.message and error.hint and self.status in (None, error.status)

@@ -204,6 +204,6 @@ def test_the_spec_explains_every_error_code_of_the_service() -> None:
 
     root = Path(__file__).parents[2]
     source = "".join(path.read_text() for path in (root / "src/keyquorum/codes").glob("*.py"))
-    raised = set(re.findall(r'(?:AuthError|malformed)\(\s*"([a-z_]+)"', source)) | {"internal"}
+    raised = set(re.findall(r'(?:Invalid|malformed)\(\s*"([a-z_]+)"', source)) | {"internal"}
     listed = set(re.findall(r"^\| `([a-z_]+)` \| [0-9]{3} \|", (root / "spec/codes.md").read_text(), re.MULTILINE))
     assert raised == listed

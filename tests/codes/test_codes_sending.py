@@ -10,9 +10,9 @@ import pytest
 import structlog
 
 from codes.code_world import MAIL, NUMBER, Desk, lock, session, statement_for
-from keyquorum.auth.errors import AuthError
 from keyquorum.codes import app, service
 from keyquorum.codes.drivers import ProviderDown, Undeliverable
+from keyquorum.refusal import Invalid
 
 ADA = session("ada")
 
@@ -106,7 +106,7 @@ async def test_what_is_being_sent_is_bounded_also_while_it_is_asked_for(
 
 async def test_a_provider_that_is_down_is_named(desk: Desk, refused: Callable[..., Any]) -> None:
     desk.mail.open_trouble = ProviderDown("mail.example:587", "it does not answer in time")
-    with pytest.raises(AuthError, match=r"mail\.example:587, which sends") as caught:
+    with pytest.raises(Invalid, match=r"mail\.example:587, which sends") as caught:
         await desk.ask(statement_for(ADA))
     assert (caught.value.code, caught.value.status) == ("provider_unavailable", 503)
     assert desk.count("messages", channel="email", outcome="provider_down") == 1

@@ -25,7 +25,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils import to_canonical_address
 
-from keyquorum.chain.contracts import checksum, decode_error
+from keyquorum.chain.contracts import decode_error
+from keyquorum.evm.address import checksum
 
 MNEMONIC = "test test test test test test test test test test test junk"
 CHAIN_ID = 31337

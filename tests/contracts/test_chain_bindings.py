@@ -18,14 +18,13 @@ from keyquorum.chain.contracts import (
     Contract,
     Reverted,
     address_method_id,
-    checksum,
     decode_error,
-    eth_address,
     interface,
-    key_batch_digest,
     load_artifact,
-    token_id,
 )
+from keyquorum.evm.address import checksum
+from keyquorum.evm.digests import key_batch_digest
+from keyquorum.evm.keys import eth_address, token_id
 
 
 class Failing:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import rlp
 from eth_hash.auto import keccak
-from evm import Chain, PyEvmChain, accounts
 from world import ChainRpc, ChainSender, World, node_entry
 
-from keyquorum.chain.contracts import CONTRACT_NAMES, checksum
+from evm import Chain, PyEvmChain, accounts
+from keyquorum.chain.contracts import CONTRACT_NAMES
 from keyquorum.chain.deploy import (
     REFILL_GAS,
     Deployment,
@@ -26,6 +26,7 @@ from keyquorum.chain.deploy import (
 )
 from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Rpc, Sender
+from keyquorum.evm.address import checksum
 
 
 async def test_a_network_is_deployed_with_its_nodes_and_governed_by_the_sender(world: World):

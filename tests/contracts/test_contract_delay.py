@@ -24,7 +24,7 @@ from delays import (
 )
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World, address_id
 
-from keyquorum.chain.contracts import checksum
+from keyquorum.evm.address import checksum
 
 
 @pytest.fixture

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from eth_account import Account
-from evm import PyEvmChain
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from test_contract_execute import LATER, sign
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World
 
-from keyquorum.chain.contracts import Reverted, checksum
+from evm import PyEvmChain
+from keyquorum.chain.contracts import Reverted
+from keyquorum.evm.address import checksum
 
 METHODS = [(ADDRESS, b"\1" * 20), (ACTION, b"cid"), (WEBAUTHN, b"\2" * 32), (GOOGLE, b"\2" * 32)]
 WHICH, SCOPE = st.integers(0, 3), st.integers(1, 4)

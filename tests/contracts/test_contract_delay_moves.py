@@ -19,7 +19,7 @@ from delays import (
 )
 from world import ACTION, GOOGLE, World
 
-from keyquorum.chain.contracts import checksum
+from keyquorum.evm.address import checksum
 
 
 @pytest.fixture

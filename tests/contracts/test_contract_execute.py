@@ -13,7 +13,8 @@ from eth_hash.auto import keccak
 from world import ACTION, GOOGLE, WEBAUTHN, Bound, World, public_key
 
 from keyquorum.algebra.field import Q
-from keyquorum.chain.contracts import checksum, token_id
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import token_id
 
 PASSKEY, ACCOUNT = keccak(b"credential"), keccak(b"account")
 LATER = 2**40

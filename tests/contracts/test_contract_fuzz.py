@@ -6,16 +6,19 @@ from functools import cache
 from typing import Any
 
 import pytest
-from evm import PyEvmChain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from world import ACTION, ADDRESS, GOOGLE, NETWORK_SECRET, WEBAUTHN, World, public_key, sign_digest
 
+from evm import PyEvmChain
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.field import Q
-from keyquorum.chain.contracts import Reverted, checksum, eth_address, key_batch_digest, token_id
+from keyquorum.chain.contracts import Reverted
 from keyquorum.chain.registry import is_host, is_url
+from keyquorum.evm.address import checksum
+from keyquorum.evm.digests import key_batch_digest
+from keyquorum.evm.keys import eth_address, token_id
 
 # The deadline is off because the machine's load must not decide a test.
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -9,7 +9,7 @@ from eth_hash.auto import keccak
 from test_contract_execute import execute
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World, address_id, public_key
 
-from keyquorum.chain.contracts import token_id
+from keyquorum.evm.keys import token_id
 
 PASSKEY, LOGIN = (WEBAUTHN, keccak(b"credential")), (GOOGLE, keccak(b"account"))
 MANAGE, DELAY = 6, 1000

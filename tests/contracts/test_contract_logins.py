@@ -8,7 +8,8 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from world import GOOGLE, WEBAUTHN, World, public_key
 
-from keyquorum.chain.contracts import checksum, eth_address, token_id
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import eth_address, token_id
 
 ACCOUNT, PASSKEY = keccak(b"google: alice"), keccak(b"passkey: bob")
 COSE = b"\xa5" * 77

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from evm import PyEvmChain
 from model import ACTION, ADDRESS, NOBODY, WINDOW, Call, Model, Refusal
 from test_contract_execute import sign
 from world import GOOGLE, WEBAUTHN, Bound, World, public_key
 
-from keyquorum.chain.contracts import Reverted, checksum, eth_address, key_mark, token_id
+from evm import PyEvmChain
+from keyquorum.chain.contracts import Reverted
+from keyquorum.evm.address import checksum
+from keyquorum.evm.digests import key_mark
+from keyquorum.evm.keys import eth_address, token_id
 
 KEYS, STEPS = 10, 30
 ETHER = 10**18

@@ -6,7 +6,7 @@ import pytest
 from eth_hash.auto import keccak
 from world import ADDRESS, GOOGLE, World, address_id, public_key
 
-from keyquorum.chain.contracts import eth_address, token_id
+from keyquorum.evm.keys import eth_address, token_id
 
 LOGIN = (GOOGLE, keccak(b"account"))
 EVERYTHING = 2**256 - 1

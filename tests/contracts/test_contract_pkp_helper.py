@@ -6,8 +6,10 @@ import pytest
 from eth_hash.auto import keccak
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World, address_id, public_key
 
-from keyquorum.chain.contracts import Reverted, checksum, eth_address, interface, load_artifact, token_id
+from keyquorum.chain.contracts import Reverted, interface, load_artifact
 from keyquorum.chain.deploy import contract_address
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import eth_address, token_id
 
 CID = b"\x12\x20" + bytes(range(32))
 ID = keccak(b"somebody:app")

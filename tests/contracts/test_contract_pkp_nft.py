@@ -7,10 +7,12 @@ import json
 
 import pytest
 from eth_hash.auto import keccak
-from evm import accounts
 from world import address_id, public_key
 
-from keyquorum.chain.contracts import Reverted, checksum, eth_address, token_id
+from evm import accounts
+from keyquorum.chain.contracts import Reverted
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import eth_address, token_id
 
 ZERO_ADDRESS = "0x" + "00" * 20
 

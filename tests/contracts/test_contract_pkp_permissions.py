@@ -7,7 +7,8 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World, address_id, public_key
 
-from keyquorum.chain.contracts import checksum, token_id
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import token_id
 
 ZERO_ADDRESS = "0x" + "00" * 20
 CID = b"\x12\x20" + bytes(range(32))

@@ -11,7 +11,7 @@ from eth_hash.auto import keccak
 from world import Bound, World, helper_init_code, sign_digest
 
 from keyquorum.auth.probe_code import PROBE_CODE
-from keyquorum.chain.contracts import checksum
+from keyquorum.evm.address import checksum
 
 YES, NO = bytes.fromhex("1626ba7e") + bytes(28), bytes(32)
 DIGEST, SALT = keccak(b"challenge"), keccak(b"salt")

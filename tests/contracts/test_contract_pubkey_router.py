@@ -6,12 +6,15 @@ import asyncio
 
 import pytest
 from coincurve import PrivateKey
-from evm import accounts
 from world import NETWORK_SECRET, ChainSender, World, node_entry, public_key, sign_digest
 
+from evm import accounts
 from keyquorum.algebra.field import Q
-from keyquorum.chain.contracts import checksum, eth_address, interface, key_batch_digest, token_id
+from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import deploy
+from keyquorum.evm.address import checksum
+from keyquorum.evm.digests import key_batch_digest
+from keyquorum.evm.keys import eth_address, token_id
 
 P = 2**256 - 2**32 - 977
 ZERO_ADDRESS = "0x" + "00" * 20

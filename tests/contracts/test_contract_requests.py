@@ -6,8 +6,9 @@ import pytest
 from eth_hash.auto import keccak
 from world import GOOGLE, WEBAUTHN, public_key
 
-from keyquorum.chain.contracts import checksum, eth_address, token_id
 from keyquorum.chain.mints import mint_once_gas, mint_request
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import eth_address, token_id
 
 REQUEST, NOBODY = keccak(b"request"), "0x" + "00" * 20
 METHODS = [(GOOGLE, keccak(b"account"), b""), (WEBAUTHN, keccak(b"passkey"), b"k" * 77)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from world import GOOGLE, NETWORK_SECRET, World, sign_digest
 
-from keyquorum.chain.contracts import identity_mark, key_mark, revocation_digest, session_mark
+from keyquorum.evm.digests import identity_mark, key_mark, revocation_digest, session_mark
 
 NEVER = 2**64 - 1
 JTI = bytes(range(32))

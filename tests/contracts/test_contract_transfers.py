@@ -6,7 +6,7 @@ import pytest
 from eth_hash.auto import keccak
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World, address_id, public_key
 
-from keyquorum.chain.contracts import checksum
+from keyquorum.evm.address import checksum
 
 ZERO_ADDRESS = "0x" + "00" * 20
 CID = b"\x12\x20" + bytes(range(32))

@@ -13,11 +13,14 @@ from typing import Any
 
 from coincurve import PrivateKey
 from eth_account.signers.local import LocalAccount
-from evm import Chain, Receipt, accounts
 
+from evm import Chain, Receipt, accounts
 from keyquorum.algebra.curve import generator_times
-from keyquorum.chain.contracts import Interface, checksum, interface, key_batch_digest, token_id
+from keyquorum.chain.contracts import Interface, interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
+from keyquorum.evm.address import checksum
+from keyquorum.evm.digests import key_batch_digest
+from keyquorum.evm.keys import token_id
 
 NETWORK_SECRET = 0x6E657477_6F726B
 ADDRESS, ACTION, WEBAUTHN, GOOGLE = 1, 2, 3, 6

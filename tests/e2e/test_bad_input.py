@@ -16,12 +16,12 @@ from eth_account import Account
 from live import Live, check_message
 
 from keyquorum import intents
-from keyquorum.auth import jws
-from keyquorum.auth.encoding import from_base64url
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.client import Network
 from keyquorum.client.results import Key, token_hex
 from keyquorum.client.session import Session
+from keyquorum.formats import jws
+from keyquorum.formats.text import from_base64url
 
 RUN = 0
 STATEMENT = {

@@ -19,11 +19,11 @@ from live import Live
 
 from keyquorum.auth import login_request
 from keyquorum.auth.commitment import Commitment
-from keyquorum.auth.encoding import from_hex
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client import AsyncClient
 from keyquorum.client.errors import KeyquorumError, Refused
+from keyquorum.formats.text import from_hex
 from soft_passkey import SoftPasskey
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]

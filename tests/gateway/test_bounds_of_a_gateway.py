@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from keyquorum.algebra.strict_json import BadJson
 from keyquorum.auth import passkey
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Proven
 from keyquorum.chain.rpc import Reverted, from_quantity
 from keyquorum.client.errors import Refused
 from keyquorum.client.minting import MintRequest
+from keyquorum.formats.strict_json import BadJson
 from keyquorum.gateway import http, login_keys, passkeys, permissions, quotas, relay, services, signups
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import COMMITMENT_BODY, LOGIN_BODY, MAX_BODY, SESSION_BODY
@@ -26,7 +25,7 @@ from keyquorum.gateway.permissions import ChainWriter, PermissionCalls
 from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
 from keyquorum.gateway.signups import SignUps
-from keyquorum.refusal import Refusal
+from keyquorum.refusal import Invalid, Refusal
 from keyquorum.serving import buckets
 
 KEY = "0x" + "ab" * 32
@@ -250,8 +249,9 @@ def test_what_goes_onto_the_chain_with_a_passkey_is_bounded() -> None:
 
     with pytest.raises(BadJson):
         ask(login_keys.MAX_USER_PUBKEY + 1)
-    with pytest.raises(Exception, match="bad_passkey"):
+    with pytest.raises(Invalid) as caught:
         ask(login_keys.MAX_USER_PUBKEY)
+    assert caught.value.code == "bad_passkey"
 
 
 # ---- what it looks up -----------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ async def test_a_credentials_id_is_as_long_as_one_can_be() -> None:
     unused: Any = None
     index = Nothing(unused, "localhost")
     assert (await refused(index.find("A" * passkeys.MAX_CHARACTERS))).code == "unknown_passkey"
-    with pytest.raises(AuthError, match="at most"):
+    with pytest.raises(Invalid, match="at most"):
         await index.find("A" * (passkeys.MAX_CHARACTERS + 1))
 
 
@@ -305,7 +305,7 @@ async def test_failures_of_logins_come_back_over_so_many_seconds(monkeypatch: py
     monkeypatch.setattr(buckets.Buckets.__init__, "__defaults__", (lambda: now[0],))
 
     async def fail(_: Any) -> Any:
-        raise AuthError("bad_signature", "no", "sign it")
+        raise Invalid("bad_signature", "no", "sign it")
 
     login = http.counting_failures(fail, 4)
     client: Any = SimpleNamespace(client="203.0.113.1")
@@ -314,7 +314,7 @@ async def test_failures_of_logins_come_back_over_so_many_seconds(monkeypatch: py
         for count in range(100):
             try:
                 await login(client)
-            except AuthError:
+            except Invalid:
                 continue
             except Refusal as error:
                 assert error.code == "too_many_failures"

@@ -14,7 +14,6 @@ import pytest
 from eth_hash.auto import keccak
 
 from fake_network import FakeNetwork
-from keyquorum.auth.errors import AuthError
 from keyquorum.chain.rpc import Reverted
 from keyquorum.client.errors import ChainError, Refused
 from keyquorum.client.minting import MintRequest
@@ -23,6 +22,7 @@ from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.quotas import Quota
 from keyquorum.gateway.relay import Relay
+from keyquorum.refusal import Invalid
 
 JSON = {"Content-Type": "application/json"}
 
@@ -96,7 +96,7 @@ async def test_failed_logins_of_one_address_are_limited(
     async def refuse(body: bytes, client: str) -> dict[str, Any]:
         nonlocal asked
         asked += 1
-        raise AuthError("bad_signature", "no", "sign it") if body else AuthError("bad_json", "no", "what?", 400)
+        raise Invalid("bad_signature", "no", "sign it") if body else Invalid("bad_json", "no", "what?", 400)
 
     monkeypatch.setattr(server.gateway, "open_session", refuse)
     async with server:
@@ -117,7 +117,7 @@ async def test_behind_a_trusted_proxy_everybody_is_counted_alone(
     config: GatewayConfig, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(body: bytes, client: str) -> dict[str, Any]:
-        raise AuthError("bad_signature", "no", "sign it")
+        raise Invalid("bad_signature", "no", "sign it")
 
     async def ask(server: Server, client: str) -> int:
         headers = {"X-Forwarded-For": f"203.0.113.9, {client}", "Content-Type": "application/json"}

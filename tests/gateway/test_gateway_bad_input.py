@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from fake_network import FakeNetwork
-from keyquorum.auth import jws
 from keyquorum.auth import request as requests
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.client import AsyncClient
+from keyquorum.formats import jws
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.serving import shell

@@ -10,15 +10,15 @@ import aiohttp
 import pytest
 from eth_abi.abi import encode as abi_encode
 
-from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.passkey import PASSKEY_TYPE
 from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.rpc import RpcUnreachable
 from keyquorum.client.errors import ChainError, Refused
+from keyquorum.formats.text import to_base64url
 from keyquorum.gateway import passkeys
 from keyquorum.gateway.app import Server
 from keyquorum.gateway.passkeys import KEYS_IN_A_PAGE, PasskeyIndex
+from keyquorum.refusal import Invalid
 from soft_passkey import SoftPasskey, make_key
 
 ADDRESS = "0x" + "12" * 20
@@ -131,7 +131,7 @@ async def test_keys_that_strangers_put_before_the_right_one_do_not_hide_it(
 async def test_what_is_no_page_is_refused_before_the_chain_is_asked(
     page: str, chain: Events, index: PasskeyIndex
 ) -> None:
-    with pytest.raises(AuthError) as refused:
+    with pytest.raises(Invalid) as refused:
         await index.find(name(SoftPasskey()), page)
     assert refused.value.code == "bad_page" and not chain.asked
 
@@ -181,7 +181,7 @@ async def test_a_chain_that_is_away_is_said_to_be(chain: Events, index: PasskeyI
 async def test_what_is_no_credential_id_is_refused_before_the_chain_is_asked(
     text: str, chain: Events, index: PasskeyIndex
 ) -> None:
-    with pytest.raises(AuthError) as refused:
+    with pytest.raises(Invalid) as refused:
         await index.find(text)
     assert refused.value.status == 400 and not chain.asked
 

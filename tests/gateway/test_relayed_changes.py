@@ -272,9 +272,11 @@ async def test_a_revocation_is_signed_by_the_nodes_and_on_the_chain_when_it_is_a
     await person.sessions.revoke(session.id)
     assert person.session is None
     sessions_contract = person.chain.contract("Sessions")
-    from keyquorum.auth.revocation import FOREVER, session_mark
+    from keyquorum.auth.revocation import FOREVER
+    from keyquorum.evm.digests import session_mark
 
-    assert await person.chain.ask(sessions_contract, "revokedBefore", [session_mark(session.id)]) == [FOREVER]
+    mark = session_mark(bytes.fromhex(session.id))
+    assert await person.chain.ask(sessions_contract, "revokedBefore", [mark]) == [FOREVER]
 
 
 @pytest.mark.parametrize("mode", ["wrong_time", "wrong_mark", "wrong_share", "wrong_party"])

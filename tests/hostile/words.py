@@ -16,10 +16,10 @@ from eth_account.signers.local import LocalAccount
 
 from hostile.scene import Target, new_session, say, wallet_proof
 from keyquorum.auth import login_request, siwe
-from keyquorum.auth.encoding import from_base64url, to_base64url
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client.session import Session
+from keyquorum.formats.text import from_base64url, to_base64url
 
 SIGNED_SECONDS = 50
 BURNER = "5b61c3505a116000577f1626ba7e" + "00" * 28 + "60005260206000f3"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keyquorum.intents.show import address
+from keyquorum.evm.address import to_checksum
 
 ATOMS = [
     "bool",
@@ -66,7 +66,7 @@ def random_value(rng: Random, types: dict[str, Any], kind: str) -> Any:
     if kind == "string":
         return "".join(rng.choices(["a", '"', "\\", "\n", "é", "\u202e", "😀", " "], k=rng.randint(0, 40)))
     if kind == "address":
-        return address(rng.randbytes(20))
+        return to_checksum(rng.randbytes(20))
     if kind.startswith("bytes"):
         return "0x" + rng.randbytes(int(kind[5:] or rng.randint(0, 70))).hex()
     signed, bits = kind[0] == "i", int(kind.lstrip("uint"))

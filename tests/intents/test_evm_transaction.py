@@ -11,8 +11,9 @@ from eth_account import Account
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.algebra import rlp
 from keyquorum.algebra.field import Q
+from keyquorum.evm.address import to_checksum
+from keyquorum.formats import rlp
 from keyquorum.intents import (
     BadIntent,
     apply_signature,
@@ -22,7 +23,6 @@ from keyquorum.intents import (
     transaction_intent,
 )
 from keyquorum.intents.build import serialize
-from keyquorum.intents.show import address
 
 ETHERS = json.loads((Path(__file__).parent.parent / "vectors" / "ethers" / "transactions.json").read_text())["cases"]
 KEY = Account.from_key(bytes([7]) * 32)
@@ -75,7 +75,7 @@ def test_bytes_of_ethers_are_read_hashed_and_signed_as_there(case: dict[str, Any
 
 words = st.integers(0, 2**256 - 1)
 prices = st.integers(0, 2**160)
-addresses = st.binary(min_size=20, max_size=20).map(address)
+addresses = st.binary(min_size=20, max_size=20).map(to_checksum)
 access_lists = st.lists(
     st.fixed_dictionaries(
         {

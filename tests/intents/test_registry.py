@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.algebra import strict_json
 from keyquorum.algebra.field import Q, to_bytes
+from keyquorum.formats import strict_json
 from keyquorum.intents import (
     READERS,
     BadIntent,

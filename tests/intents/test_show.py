@@ -9,6 +9,7 @@ from eth_utils import from_wei, to_checksum_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyquorum.evm.address import to_checksum
 from keyquorum.intents import show
 
 DIGEST = bytes.fromhex("abcdef12" + "00" * 28)
@@ -17,8 +18,8 @@ DIGEST = bytes.fromhex("abcdef12" + "00" * 28)
 @settings(deadline=None)
 @given(raw=st.binary(min_size=20, max_size=20))
 def test_addresses_have_the_checksum_of_the_standard(raw: bytes) -> None:
-    assert show.address(raw) == to_checksum_address(raw)
-    assert show.short(raw).partition("...")[0] == show.address(raw)[:8]
+    assert to_checksum(raw) == to_checksum_address(raw)
+    assert show.short(raw).partition("...")[0] == to_checksum(raw)[:8]
 
 
 @pytest.mark.parametrize(

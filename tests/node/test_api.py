@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from keyquorum.algebra.strict_json import fields, loads
+from keyquorum.formats.strict_json import fields, loads
 from keyquorum.node import api
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.openapi import document

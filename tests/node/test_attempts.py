@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from keyquorum.algebra.strict_json import BadJson
+from keyquorum.formats.strict_json import BadJson
 from keyquorum.node import attempts as module
 from keyquorum.node.attempts import SLOTS, Attempts, Slot
 from keyquorum.refusal import Refusal
@@ -183,7 +183,7 @@ async def test_a_bug_of_ours_is_answered_without_its_words_the_second_time() -> 
     with pytest.raises(Refusal) as refused:
         await ask(table, make)  # type: ignore[arg-type]
     assert (refused.value.status, refused.value.code) == (503, "internal")
-    assert "secret" not in str(refused.value.body())
+    assert "secret" not in str(refused.value.to_json())
 
 
 async def test_a_long_entry_does_not_keep_the_short_ones_behind_it() -> None:

@@ -16,7 +16,6 @@ from test_runner import SID, World, party, talk
 
 from keyquorum.algebra.curve import generator_times
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth.errors import AuthError
 from keyquorum.chain.block import Block
 from keyquorum.chain.rpc import Rpc
 from keyquorum.node import (
@@ -42,7 +41,7 @@ from keyquorum.node.recent_blocks import RecentBlocks
 from keyquorum.node.repeated import Repeated
 from keyquorum.node.strangers import Strangers, Turns
 from keyquorum.node.uses import Uses
-from keyquorum.refusal import Refusal
+from keyquorum.refusal import Invalid, Refusal
 from keyquorum.rounds.session import Envelope
 
 MOST = 5
@@ -135,7 +134,7 @@ async def test_certificates_are_remembered_up_to_a_bound_and_those_in_use_stay(
     def verify(token: str, network: str, key: Any, now: int) -> Any:
         checked.append(token)
         if not token:
-            raise AuthError("bad_token", "it is none", "send one")
+            raise Invalid("bad_token", "it is none", "send one")
         return SimpleNamespace(check_time=lambda now: None)
 
     async def network_key() -> Any:
@@ -152,7 +151,7 @@ async def test_certificates_are_remembered_up_to_a_bound_and_those_in_use_stay(
     for token in "acdef":
         await known.certificate(token, 0)
     assert checked == list("abcdef")
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         await known.certificate("", 0)
     assert len(known._certificates) == MOST
     await known.certificate("b", 0)

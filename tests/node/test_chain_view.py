@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from keyquorum.auth.network import from_checksum
 from keyquorum.chain import guarded_call
-from keyquorum.chain.contracts import interface, token_id
+from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Reverted, Rpc, RpcUnreachable, Sender
+from keyquorum.evm.address import from_checksum
+from keyquorum.evm.keys import token_id
 from keyquorum.node import chain_quorum, chain_view
 from keyquorum.node.app import NOWHERE, _peers
 from keyquorum.node.chain_view import LATER_SECONDS, ChainUnavailable, ChainView, Seen, Unusable

@@ -11,11 +11,11 @@ import pytest
 from dealer import deal_key
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.auth.errors import AuthError
 from keyquorum.node.identity_secret import ANSWER_SECONDS, ANSWERS, ASK, ASK_AGAIN_SECONDS, PART, IdentitySecret
 from keyquorum.node.keys import id_of
 from keyquorum.node.store import ShareUnknown
 from keyquorum.protocols.identity_secret import combine, conceal, partial
+from keyquorum.refusal import Invalid
 
 SHARES = deal_key(4, 3, "network")
 NETWORK_KEY = SHARES[1].public_key
@@ -88,7 +88,7 @@ def test_all_nodes_find_the_same_secret_and_name_people_alike() -> None:
 
 def test_until_then_the_logins_that_need_it_are_asked_to_wait() -> None:
     net = Net()
-    with pytest.raises(AuthError) as refused:
+    with pytest.raises(Invalid) as refused:
         net.nodes[1].conceal(20, b"ada@example.org")
     assert (refused.value.code, refused.value.status) == ("not_ready", 503)
 

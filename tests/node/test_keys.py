@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dealer import deal_key
-from keyquorum.chain.contracts import token_id
+from keyquorum.evm.keys import token_id
 from keyquorum.node import keys as module
 from keyquorum.node.database import StoreFailed
 from keyquorum.node.keys import Keys, id_of

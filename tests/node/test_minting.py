@@ -18,7 +18,7 @@ from node_world import until
 from keyquorum.algebra.curve import Point, generator_times
 from keyquorum.algebra.field import Q, random_scalar, to_bytes
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.chain.contracts import key_batch_digest
+from keyquorum.evm.digests import key_batch_digest
 from keyquorum.node import ceremonies, minting_notices
 from keyquorum.node import minting as module
 from keyquorum.node.chain_view import ChainUnavailable, Member, Membership

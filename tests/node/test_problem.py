@@ -6,10 +6,9 @@ import json
 
 import pytest
 
-from keyquorum.algebra.strict_json import BadJson
-from keyquorum.auth.errors import AuthError
 from keyquorum.chain import contracts
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable
+from keyquorum.formats.strict_json import BadJson
 from keyquorum.intents.intent import BadIntent
 from keyquorum.node.chain_view import ChainUnavailable, Unusable
 from keyquorum.node.database import StoreFailed
@@ -17,7 +16,7 @@ from keyquorum.node.problem import explain
 from keyquorum.node.runner import AlreadyRun, PeerUnreachable, RunTimeout
 from keyquorum.node.store import ShareCorrupt, ShareUnknown
 from keyquorum.protocols.correlations import Depleted
-from keyquorum.refusal import Refusal
+from keyquorum.refusal import Invalid, Refusal
 from keyquorum.rounds.errors import Abort, Blame
 
 SECRET = "5ec2e7"
@@ -26,7 +25,7 @@ PARTIES = frozenset({3, 1})
 ANSWERS = [
     (Refusal("tea", "m", "h", 418), 418, "tea", ()),
     (BadJson("wrong_type", "m"), 400, "json_wrong_type", ()),
-    (AuthError("nope", "m", "h", 403), 403, "nope", ()),
+    (Invalid("nope", "m", "h", 403), 403, "nope", ()),
     (BadIntent("bad_chain", "m", "h"), 400, "bad_chain", ()),
     (ChainUnavailable(SECRET), 503, "chain_unavailable", ()),
     (Unusable(SECRET), 503, "chain_unavailable", ()),
@@ -53,12 +52,12 @@ def test_every_foreseen_exception_has_its_answer(
     answer = explain(error)
     assert answer is not None
     assert (answer.status, answer.code, tuple(sorted(answer.parties))) == (status, code, parties)
-    body = answer.body()
-    assert set(body["error"]) == {"code", "message", "hint"} | ({"parties"} if parties else set())
-    assert body["error"].get("parties", []) == list(parties)
+    told = answer.to_json()
+    assert set(told) == {"code", "message", "hint"} | ({"parties"} if parties else set())
+    assert told.get("parties", []) == list(parties)
     assert answer.message
     assert answer.hint
-    assert SECRET not in json.dumps(body)
+    assert SECRET not in json.dumps(told)
 
 
 @pytest.mark.parametrize("error", [ValueError(SECRET), KeyError(SECRET), RuntimeError(SECRET), OSError(SECRET)])
@@ -67,9 +66,9 @@ def test_a_bug_of_ours_has_no_answer_of_its_own(error: Exception) -> None:
 
 
 def test_the_words_of_a_refusal_reach_the_caller() -> None:
-    answer = explain(AuthError("code", "message", "hint", 401))
+    answer = explain(Invalid("code", "message", "hint", 401))
     assert answer is not None
-    assert answer.body() == {"error": {"code": "code", "message": "message", "hint": "hint"}}
+    assert answer.to_json() == {"code": "code", "message": "message", "hint": "hint"}
     answer = explain(BadIntent("bad_chain", "message", "hint"))
     assert answer is not None
     assert (answer.message, answer.hint) == ("message", "hint")

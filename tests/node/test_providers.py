@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.provider import origin
 from keyquorum.node import providers
 from keyquorum.node.providers import Providers
+from keyquorum.refusal import Invalid
 
 TOKEN = "a-token-that-nobody-may-see"
 
@@ -69,8 +69,8 @@ def clock_of(fetch: Providers) -> Any:
     return fetch._clock
 
 
-async def refusal(asked: Any) -> AuthError:
-    with pytest.raises(AuthError) as caught:
+async def refusal(asked: Any) -> Invalid:
+    with pytest.raises(Invalid) as caught:
         await asked
     error = caught.value
     assert TOKEN not in f"{error} {error.message} {error.hint}"

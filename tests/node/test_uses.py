@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.node.uses import LIFETIME, Uses
+from keyquorum.refusal import Invalid
 
 NOW = 1_800_000_000
 
@@ -14,7 +14,7 @@ def test_a_session_makes_as_many_signatures_as_it_was_given() -> None:
     uses = Uses()
     for _ in range(3):
         uses.take([("a", 3)], NOW)
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         uses.take([("a", 3)], NOW)
     assert (caught.value.code, caught.value.status) == ("used_up", 403)
     uses.take([("b", 3)], NOW)
@@ -24,7 +24,7 @@ def test_a_session_makes_as_many_signatures_as_it_was_given() -> None:
 def test_when_one_of_a_chain_is_used_up_none_of_it_is_counted() -> None:
     uses = Uses()
     uses.take([("session", 9), ("lent", 1)], NOW)
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         uses.take([("session", 9), ("lent", 1)], NOW)
     assert uses.of("session") == 1
     uses.take([("session", 9), ("other", 1)], NOW)
@@ -36,7 +36,7 @@ def test_looking_is_not_counting() -> None:
     for _ in range(5):
         uses.check([("a", 1)])
     uses.take([("a", 1)], NOW)
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         uses.check([("a", 1)])
     uses.take([], NOW)
 
@@ -45,7 +45,7 @@ def test_a_count_is_kept_for_as_long_as_any_session_can_live() -> None:
     uses = Uses()
     uses.take([("a", 2)], NOW)
     uses.take([("a", 2)], NOW + LIFETIME - 1)
-    with pytest.raises(AuthError):
+    with pytest.raises(Invalid):
         uses.take([("a", 2)], NOW + LIFETIME - 1)
     uses.take([("b", 1)], NOW + LIFETIME)
     assert len(uses) == 1

@@ -11,12 +11,12 @@ import pytest
 from aiohttp import web
 
 from discord_kit import EPOCH, N, World, secret
-from keyquorum.algebra.strict_json import loads
 from keyquorum.auth.commitment import Commitment, Receipt
-from keyquorum.auth.errors import AuthError
 from keyquorum.client import discord
 from keyquorum.client.discord import DiscordLogin
 from keyquorum.client.errors import BadAnswer, KeyquorumError, Misconfigured, Refused, Unavailable
+from keyquorum.formats.strict_json import loads
+from keyquorum.refusal import Invalid
 from provider_kit import Discord, Person, new_statement
 
 
@@ -67,7 +67,7 @@ async def test_a_node_that_is_shown_the_token_cannot_use_it(world: World) -> Non
     stolen = Commitment.to_token("discord", proof["token"], own)
     mine = Receipt.sign(stolen, EPOCH, 1, int(time.time()), secret(1)).to_json()
     for receipts in ([mine], [mine, *proof["receipts"][1:]], proof["receipts"]):
-        with pytest.raises(AuthError) as caught:
+        with pytest.raises(Invalid) as caught:
             await world.verify({"token": proof["token"], "receipts": receipts}, own)
         assert caught.value.code in ("too_few_receipts", "bad_receipt")
 
@@ -126,7 +126,7 @@ async def test_a_real_token_of_another_application_is_refused(world: World) -> N
     token = world.provider.issue("alice", "1000000000000000002")
     commitment = Commitment.to_token("discord", token, statement)
     receipts = await discord.from_nodes(world.nodes, world.transport)(commitment)
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await world.verify({"token": token, "receipts": receipts}, statement)
     assert caught.value.code == "wrong_application"
 
@@ -138,7 +138,7 @@ async def test_a_token_without_identify_and_one_that_discord_does_not_know_are_r
         receipts = await discord.from_nodes(world.nodes, world.transport)(
             Commitment.to_token("discord", token, statement)
         )
-        with pytest.raises(AuthError) as caught:
+        with pytest.raises(Invalid) as caught:
             await world.verify({"token": token, "receipts": receipts}, statement)
         assert caught.value.code == code
 
@@ -158,7 +158,7 @@ async def test_a_discord_that_lies_about_its_form_is_named(world: World, lie: di
     statement = new_statement()
     proof = await world.log_in(statement)
     world.provider.lie = lie
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await world.verify(proof, statement)
     assert (caught.value.code, caught.value.status) == ("provider_bad_answer", 503)
     assert "127.0.0.1" in caught.value.message
@@ -169,7 +169,7 @@ async def test_a_discord_that_is_down_is_named(world: World, status: int) -> Non
     statement = new_statement()
     proof = await world.log_in(statement)
     world.provider.status = status
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await world.verify(proof, statement)
     assert (caught.value.code, caught.value.status) == ("provider_unavailable", 503)
     assert "127.0.0.1" in caught.value.message

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from keyquorum.auth.encoding import from_base64url
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Context, Proven, prove
 from keyquorum.auth.oidc import Issuer, OidcSettings, account_name
 from keyquorum.auth.statement import Statement
 from keyquorum.client import oidc
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
 from keyquorum.client.oidc import OidcLogin
+from keyquorum.formats.text import from_base64url
 from keyquorum.node.auth_settings import origins
 from keyquorum.node.providers import Providers
+from keyquorum.refusal import Invalid
 from provider_kit import NodeProvider, Person, mock_provider, new_statement, node_provider
 
 # The second provider uses older interfaces of its own libraries.
@@ -134,14 +134,14 @@ async def test_the_same_person_is_the_same_on_every_day_and_another_is_another(n
 
 async def test_a_real_token_is_worth_nothing_for_another_session_key(npm: NodeProvider, node: Node) -> None:
     proof = await log_in(at_npm(npm), new_statement())
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await node.verify(proof, new_statement())
     assert caught.value.code == "wrong_challenge"
 
 
 async def test_a_real_token_for_another_application_is_refused(npm: NodeProvider, node: Node) -> None:
     statement = new_statement()
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await node.verify(await log_in(at_npm(npm, "other-app"), statement), statement)
     assert caught.value.code == "wrong_audience"
 
@@ -152,7 +152,7 @@ async def test_a_real_token_with_a_changed_claim_is_refused(npm: NodeProvider, n
     changed = json.loads(from_base64url(claims, "claims")) | {"sub": "bob"}
     from oidc_kit import part
 
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await node.verify({"id_token": f"{header}.{part(changed)}.{signature}"}, statement)
     assert caught.value.code == "bad_provider_signature"
 
@@ -166,13 +166,13 @@ async def test_logins_go_on_when_the_provider_changes_its_keys(npm: NodeProvider
     proof = await log_in(at_npm(npm), fresh)
     assert await node.verify(proof, fresh)
     # The withdrawn key is gone with the renewed set, and nonsense does not make the node ask again at once.
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await node.verify(old, statement)
     assert caught.value.code == "unknown_provider_key"
     npm.rotate(["fourth"])
     last = new_statement()
     proof = await log_in(at_npm(npm), last)
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         await node.verify(proof, last)
     assert caught.value.code == "unknown_provider_key"
     node.clock += 61

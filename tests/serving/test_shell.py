@@ -21,7 +21,6 @@ import uvloop
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.codes import app as codes
 from keyquorum.codes.config import CodesConfig, EmailSection
 from keyquorum.codes.config import LimitsSection as CodesLimits
@@ -31,6 +30,7 @@ from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import Metrics as GatewayMetrics
 from keyquorum.node import api as node
 from keyquorum.node.metrics import Metrics as NodeMetrics
+from keyquorum.refusal import Invalid
 from keyquorum.serving import buckets, exposition, shell
 from keyquorum.serving.addresses import asks_for_a_page
 from keyquorum.serving.connections import BODY
@@ -281,7 +281,7 @@ async def test_what_anybody_may_look_up_on_the_chain_is_counted_apart(server: Se
 @pytest.mark.parametrize("status", [401, 403, 404, 409])
 async def test_what_is_refused_after_a_look_up_is_counted(server: Server, status: int) -> None:
     async with listening(server) as site:
-        site.service.fault = AuthError("no", "no", "no", status)
+        site.service.fault = Invalid("no", "no", "no", status)
         for _ in range(REFUSALS):
             assert await site.post() == (status, "no")
         began = site.service.began
@@ -296,7 +296,7 @@ async def test_what_is_refused_after_a_look_up_is_counted(server: Server, status
 @pytest.mark.usefixtures("stopped_clock")
 async def test_what_is_refused_at_a_glance_is_not_counted_as_a_look_up(server: Server) -> None:
     async with listening(server) as site:
-        site.service.fault = AuthError("no", "no", "no", 400)
+        site.service.fault = Invalid("no", "no", "no", 400)
         for _ in range(REFUSALS + 1):
             assert await site.post() == (400, "no")
         site.service.fault = None

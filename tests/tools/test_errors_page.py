@@ -29,7 +29,7 @@ def test_every_refusal_says_what_to_do_and_has_a_code_for_programs(found: list[R
 
 def test_all_take_code_message_and_hint_in_this_order() -> None:
     found = orders(ROOT)
-    assert {"Refusal", "AuthError", "BadIntent", "KeyquorumError", "Unavailable", "NodeError"} <= set(found)
+    assert {"Refusal", "Invalid", "BadIntent", "KeyquorumError", "Unavailable", "NodeError"} <= set(found)
     assert set(found.values()) == {ORDER}
 
 

@@ -19,10 +19,6 @@ from typing import Protocol
 
 from keyquorum.algebra import ecdsa
 from keyquorum.algebra.curve import Point
-from keyquorum.algebra.strict_json import integer, list_of, text
-from keyquorum.auth import jws
-from keyquorum.auth.encoding import from_hex, read, to_hex
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import MAX_ID_BYTES, Proven
 from keyquorum.auth.scopes import Scope, covers
 from keyquorum.auth.session_key import SessionKey
@@ -39,6 +35,10 @@ from keyquorum.auth.statement import (
     check_keys,
     check_scopes,
 )
+from keyquorum.formats import jws
+from keyquorum.formats.strict_json import integer, list_of, text
+from keyquorum.formats.text import from_hex, read, to_hex
+from keyquorum.refusal import Invalid
 
 ALGORITHM = "ES256K"
 TYPE = "keyquorum-session+jwt"
@@ -89,9 +89,9 @@ class Certificate:
         return replace(self, methods=methods)
 
     def check_time(self, now: int) -> None:
-        """Raise `AuthError` unless the certificate is valid at `now`: for every use of a cached one."""
+        """Raise `Invalid` unless the certificate is valid at `now`: for every use of a cached one."""
         if self.expires <= now:
-            raise AuthError("certificate_expired", "the session has expired", "log in again")
+            raise Invalid("certificate_expired", "the session has expired", "log in again")
 
 
 def certificate_input(statement: Statement, proven: Iterable[Proven], old: Certificate | None = None) -> bytes:
@@ -122,14 +122,14 @@ def certificate_input(statement: Statement, proven: Iterable[Proven], old: Certi
 
 
 def step_up(old: Certificate, statement: Statement, proven: Proven) -> list[Proven]:
-    """Return the identities for a certificate by which `proven` joins those of `old`; raise `AuthError`.
+    """Return the identities for a certificate by which `proven` joins those of `old`; raise `Invalid`.
 
     Whoever proved the first identity agreed to the first certificate's keys, scopes, expiry and uses, with that very
     session key. The new statement must stay within all of them, or a second method would widen what the first allowed.
     """
     # 4.6
     if old.delegated or statement.session != old.session:
-        raise AuthError("wrong_session", "the certificate is for another session key", "log in with both methods anew")
+        raise Invalid("wrong_session", "the certificate is for another session key", "log in with both methods anew")
     check_narrower(old, statement)
     return [*(one for one in old.methods if one != proven), proven]
 
@@ -159,7 +159,7 @@ class Grant(Protocol):
 
 
 def check_narrower(wide: Grant, narrow: Grant) -> None:
-    """Raise `AuthError` unless `narrow` allows nothing that `wide` does not."""
+    """Raise `Invalid` unless `narrow` allows nothing that `wide` does not."""
     wrong = [
         word
         for word, holds in (
@@ -171,7 +171,7 @@ def check_narrower(wide: Grant, narrow: Grant) -> None:
         if not holds
     ]
     if wrong:
-        raise AuthError("wider", f"this asks for more than what it builds on: {', '.join(wrong)}", "ask for less")
+        raise Invalid("wider", f"this asks for more than what it builds on: {', '.join(wrong)}", "ask for less")
 
 
 def digest(signing_input: bytes) -> bytes:
@@ -189,17 +189,17 @@ def assemble(signing_input: bytes, r: int, s: int) -> str:
 
 
 def verify(token: object, network: str, network_key: Point, now: int) -> Certificate:
-    """Return the certificate in `token`; raise `AuthError` unless it is this network's and valid at `now`."""
+    """Return the certificate in `token`; raise `Invalid` unless it is this network's and valid at `now`."""
     # 4.3
     parsed = jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=MAX_BYTES)
     _check_signature(parsed, network_key)
     # 4.4
     certificate = _read(parsed.claims)
     if certificate.network != network:
-        raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
+        raise Invalid("wrong_network", "the certificate is of another network", "log in at this network")
     # The issue time is the chain's, so it is compared with nothing but times of the chain.
     if certificate.expires > now + MAX_SESSION + CLOCK_SKEW:
-        raise AuthError("bad_certificate", "the certificate is valid for more than 24 hours", "log in again")
+        raise Invalid("bad_certificate", "the certificate is valid for more than 24 hours", "log in again")
     # 4.5
     certificate.check_time(now)
     return certificate
@@ -208,14 +208,14 @@ def verify(token: object, network: str, network_key: Point, now: int) -> Certifi
 def _check_signature(parsed: jws.Jws, network_key: Point) -> None:
     r, s = (int.from_bytes(half, "big") for half in (parsed.signature[:32], parsed.signature[32:]))
     if not ecdsa.verify(network_key, digest(parsed.signing_input), r, s):
-        raise AuthError("bad_certificate", "the certificate is not signed by the network key", "log in again")
+        raise Invalid("bad_certificate", "the certificate is not signed by the network key", "log in again")
 
 
 def _read(claims: object) -> Certificate:
     fields = read(claims, _CLAIMS, "the certificate")
     session = SessionKey.from_jwk(read(fields["cnf"], {"jwk": dict}, "cnf")["jwk"])
     if fields["sub"] != session.thumbprint:
-        raise AuthError("bad_certificate", "sub is not the thumbprint of the session key", "log in again")
+        raise Invalid("bad_certificate", "sub is not the thumbprint of the session key", "log in again")
     uses = read(fields["limits"], _LIMITS, "limits")["signatures"]
     certificate = Certificate(
         network=fields["iss"],

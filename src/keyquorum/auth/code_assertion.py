@@ -24,15 +24,14 @@ from typing import Literal
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keyquorum.algebra.strict_json import list_of, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth import jws
-from keyquorum.auth.encoding import from_base64url, from_hex, read, to_base64url
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.session_key import ALGORITHM, SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION, NETWORK, TIME, Statement
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.formats import jws
+from keyquorum.formats.strict_json import list_of, text
+from keyquorum.formats.text import from_base64url, from_hex, read, to_base64url
+from keyquorum.refusal import UNAVAILABLE, Invalid, malformed
 
 Channel = Literal["email", "sms"]
 
@@ -75,7 +74,7 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public_key: str | dict[str, str]
 
     def key(self) -> SessionKey:
-        """Return the public key; raise `AuthError` when it is none."""
+        """Return the public key; raise `Invalid` when it is none."""
         if isinstance(self.public_key, dict):
             return SessionKey.from_jwk(self.public_key)
         encoded = from_hex(self.public_key, _COMPRESSED_BYTES, "an issuer's public key")
@@ -147,7 +146,7 @@ def make_assertion(
 
 
 def read_assertion(token: object) -> tuple[Assertion, jws.Jws]:
-    """Parse an assertion without believing it; raise `AuthError` when it has not the form."""
+    """Parse an assertion without believing it; raise `Invalid` when it has not the form."""
     parsed = jws.parse(token, algorithm=ALGORITHM, kind=ASSERTION_TYPE, max_bytes=MAX_ASSERTION_BYTES)
     found = read(parsed.claims, _CLAIMS, "the assertion")
     names = {"iss": "issuer", "iat": "issued_at", "exp": "expires"}
@@ -157,27 +156,27 @@ def read_assertion(token: object) -> tuple[Assertion, jws.Jws]:
 def verify_assertion(
     token: object, channel: Channel, address: str, statement: Statement, settings: CodeSettings, now: int
 ) -> Assertion:
-    """Return the assertion in `token`; raise `AuthError` unless a known issuer says it of exactly this login."""
+    """Return the assertion in `token`; raise `Invalid` unless a known issuer says it of exactly this login."""
     # C.3
     assertion, parsed = read_assertion(token)
     issuer = next((one for one in settings.issuers if one.id == assertion.issuer), None)
     if issuer is None:
-        raise AuthError(
+        raise Invalid(
             "unknown_issuer", "this node does not know the code service that signed", "use the services of the network"
         )
     try:
         issuer.key().check(parsed.signing_input, parsed.signature)
-    except AuthError as error:
-        raise AuthError("bad_assertion", "the assertion is not signed by the code service it names", _AGAIN) from error
+    except Invalid as error:
+        raise Invalid("bad_assertion", "the assertion is not signed by the code service it names", _AGAIN) from error
     # C.4
     if (assertion.channel, assertion.address) != (channel, address):
-        raise AuthError("wrong_address", "the assertion is about another address, or another way to it", _AGAIN)
+        raise Invalid("wrong_address", "the assertion is about another address, or another way to it", _AGAIN)
     if assertion.network != statement.network:
-        raise AuthError("wrong_network", "the assertion is for another network", _AGAIN)
+        raise Invalid("wrong_network", "the assertion is for another network", _AGAIN)
     if assertion.challenge != statement.challenge:
-        raise AuthError("wrong_challenge", "the assertion is for another statement", _AGAIN)
+        raise Invalid("wrong_challenge", "the assertion is for another statement", _AGAIN)
     if assertion.session != statement.session.thumbprint:
-        raise AuthError("wrong_session", "the code was returned in another session", _AGAIN)
+        raise Invalid("wrong_session", "the code was returned in another session", _AGAIN)
     _check_times(assertion, now)
     return assertion
 
@@ -188,15 +187,15 @@ _AGAIN = "ask for new codes with the statement that you send, and type them wher
 def _check_times(assertion: Assertion, now: int) -> None:
     # C.5
     if not 0 < assertion.expires - assertion.issued_at <= MAX_LIFETIME:
-        raise AuthError("bad_assertion", "the assertion is valid for more than 10 minutes, or never", _AGAIN)
+        raise Invalid("bad_assertion", "the assertion is valid for more than 10 minutes, or never", _AGAIN)
     if assertion.issued_at > now + CLOCK_SKEW:
-        raise AuthError(
+        raise Invalid(
             "clock_skew",
             f"the assertion is from the future: {assertion.issued_at - now} s ahead of this node's clock",
             f"the clocks of code service and node may differ by {CLOCK_SKEW} s",
         )
     if assertion.expires <= now - CLOCK_SKEW:
-        raise AuthError("assertion_expired", "a code was returned more than 10 minutes ago", _AGAIN)
+        raise Invalid("assertion_expired", "a code was returned more than 10 minutes ago", _AGAIN)
 
 
 async def prove_address(
@@ -207,7 +206,7 @@ async def prove_address(
     statement: Statement,
     context: Context,
 ) -> Proven:
-    """Return the address that k issuers of `context.settings` speak for; raise `AuthError` otherwise.
+    """Return the address that k issuers of `context.settings` speak for; raise `Invalid` otherwise.
 
     `proof` is `{"address", "assertions"}`. The time is the latest at which an issuer signed.
     """
@@ -230,14 +229,14 @@ async def prove_address(
         raise _too_few(settings)
     issued_at = max(one.issued_at for one in found)
     if not 0 < statement.expires - issued_at <= MAX_SESSION:
-        raise AuthError("session_too_long", "from the last code to the expiry it is more than 24 hours", "ask for less")
+        raise Invalid("session_too_long", "from the last code to the expiry it is more than 24 hours", "ask for less")
     # C.7
     return Proven(type_number, context.conceal(type_number, address.encode()))
 
 
 def _settings_in(context: Context, channel: Channel) -> CodeSettings:
     if not isinstance(context.settings, CodeSettings):
-        raise AuthError(
+        raise Invalid(
             "not_configured",
             f"this node knows no code services for {channel}",
             f"use another method, or ask the operator for the section [auth.{channel}]",
@@ -246,8 +245,8 @@ def _settings_in(context: Context, channel: Channel) -> CodeSettings:
     return context.settings
 
 
-def _too_few(settings: CodeSettings) -> AuthError:
-    return AuthError(
+def _too_few(settings: CodeSettings) -> Invalid:
+    return Invalid(
         "too_few_assertions",
         f"{settings.required} different code services must say that their code was returned, each once",
         "type the codes of more services",
@@ -270,12 +269,12 @@ def make_answer(key: SessionPrivateKey, issuer: str, challenge_id: str, code: st
 
 
 def check_answer(token: object, session: SessionKey, issuer: str, challenge_id: str, code: str) -> None:
-    """Raise `AuthError` unless `session` signed exactly this code for this challenge of this issuer."""
+    """Raise `Invalid` unless `session` signed exactly this code for this challenge of this issuer."""
     parsed = jws.parse(token, algorithm=ALGORITHM, kind=ANSWER_TYPE, max_bytes=MAX_ANSWER_BYTES)
     found = read(parsed.claims, _ANSWER, "the answer")
     session.check(parsed.signing_input, parsed.signature)
     if found != {"issuer": issuer, "id": challenge_id, "code": code_hash(issuer, challenge_id, code)}:
-        raise AuthError("bad_signature", "the answer is signed for another code or challenge", "sign what you send")
+        raise Invalid("bad_signature", "the answer is signed for another code or challenge", "sign what you send")
 
 
 def fingerprint(session: SessionKey) -> str:

@@ -23,14 +23,13 @@ from dataclasses import dataclass
 from coincurve import PrivateKey
 
 from keyquorum.algebra import ecdsa
-from keyquorum.algebra.strict_json import integer, list_of, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth.encoding import Rules, from_hex, read, to_hex
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Committee, method
-from keyquorum.auth.network import address_of
 from keyquorum.auth.statement import CLOCK_SKEW, TIME, Statement
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.evm.address import address_of_public
+from keyquorum.formats.strict_json import integer, list_of, text
+from keyquorum.formats.text import Rules, from_hex, read, to_hex
+from keyquorum.refusal import UNAVAILABLE, Invalid, malformed
 
 MAX_AGE = 10 * 60
 MEMORY_SECONDS = 30 * 24 * 3600
@@ -67,7 +66,7 @@ class Commitment:
 
     @classmethod
     def from_json(cls, value: object) -> Commitment:
-        """Parse the body of `POST /v1/commitments`; raise `AuthError` for anything else.
+        """Parse the body of `POST /v1/commitments`; raise `Invalid` for anything else.
 
         The statement is only of the right form: whether it may be used here and now is for the caller to check.
         """
@@ -123,7 +122,7 @@ class Receipt:
 
     @classmethod
     def from_json(cls, value: object) -> Receipt:
-        """Parse `{"party", "issued_at", "signature"}`; raise `AuthError` for anything else."""
+        """Parse `{"party", "issued_at", "signature"}`; raise `Invalid` for anything else."""
         fields = read(value, _RECEIPT, "the receipt")
         return cls(
             fields["party"],
@@ -136,26 +135,26 @@ class Receipt:
         return {"party": self.party, "issued_at": self.issued_at, "signature": to_hex(self.signature)}
 
     def check(self, commitment: Commitment, committee: Committee, now: int) -> None:
-        """Raise `AuthError` unless a node of the committee signed this a moment ago for exactly this commitment."""
+        """Raise `Invalid` unless a node of the committee signed this a moment ago for exactly this commitment."""
         # D.2
         if self.party not in committee.accounts:
             raise _bad(f"party {self.party} is not in the committee")
         try:
             digest = commitment.receipt_digest(committee.epoch, self.party, self.issued_at)
-            signer = address_of(ecdsa.recover(digest, *ecdsa.from_ethereum(self.signature)).to_bytes())
+            signer = address_of_public(ecdsa.recover(digest, *ecdsa.from_ethereum(self.signature)).to_bytes())
         except ValueError as error:
             raise _bad(f"the signature of party {self.party} is none") from error
         if signer != committee.accounts[self.party]:
             raise _bad(f"party {self.party} did not sign it for this token, session key and challenge")
         # D.3
         if self.issued_at > now + CLOCK_SKEW:
-            raise AuthError(
+            raise Invalid(
                 "clock_skew",
                 f"the receipt of party {self.party} is {self.issued_at - now} s ahead of this node's clock",
                 f"{CLOCK_SKEW} s of difference are tolerated: the clock of one of the two nodes is wrong",
             )
         if self.issued_at < now - MAX_AGE - CLOCK_SKEW:
-            raise AuthError(
+            raise Invalid(
                 "login_too_old",
                 f"the receipt of party {self.party} is {now - self.issued_at} s old",
                 f"log in again, and send the token within {MAX_AGE // 60} minutes",
@@ -172,19 +171,19 @@ def _spelling(token: str) -> str:
 
 
 def check_receipts(receipts: Sequence[Receipt], commitment: Commitment, committee: Committee, now: int) -> int:
-    """Return the latest time of the receipts, in Unix seconds; raise `AuthError` unless they are w good ones.
+    """Return the latest time of the receipts, in Unix seconds; raise `Invalid` unless they are w good ones.
 
     One bad receipt refuses all: an honest client has checked them, and a node has no reason to search.
     """
     # D.1
     if not committee.accounts:
-        raise AuthError("not_ready", "the node does not know its committee yet", "try again in a moment", UNAVAILABLE)
+        raise Invalid("not_ready", "the node does not know its committee yet", "try again in a moment", UNAVAILABLE)
     needed = receipts_needed(len(committee.accounts), committee.threshold)
     parties = {receipt.party for receipt in receipts}
     if len(parties) != len(receipts):
         raise _bad("one party appears twice")
     if len(receipts) < needed:
-        raise AuthError(
+        raise Invalid(
             "too_few_receipts",
             f"the token comes with {len(receipts)} receipts, {needed} are needed",
             f"commit to the token at all nodes before you show it: {needed} of {len(committee.accounts)} must answer",
@@ -195,11 +194,11 @@ def check_receipts(receipts: Sequence[Receipt], commitment: Commitment, committe
 
 
 def parse_receipts(values: Sequence[Mapping[str, object]]) -> list[Receipt]:
-    """Return the receipts of a proof's list; raise `AuthError` when one has another form."""
+    """Return the receipts of a proof's list; raise `Invalid` when one has another form."""
     return [Receipt.from_json(value) for value in values]
 
 
-def _bad(why: str) -> AuthError:
-    return AuthError(
+def _bad(why: str) -> Invalid:
+    return Invalid(
         "bad_receipt", f"a receipt does not hold: {why}", "commit with a fresh token, and send only checked receipts"
     )

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keyquorum.algebra.strict_json import text
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth import jws
 from keyquorum.auth.certificate import Certificate, check_narrower
-from keyquorum.auth.encoding import read
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.session_key import ALGORITHM, SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import KEYS, NETWORK, SCOPES, TIME, USES, check_keys, check_scopes
+from keyquorum.formats import jws
+from keyquorum.formats.strict_json import text
+from keyquorum.formats.text import read
+from keyquorum.refusal import Invalid
 
 TYPE = "keyquorum-delegation+jws"
 MAX_DEPTH = 3
@@ -49,7 +49,7 @@ class Delegation:
 
 
 def make(signer: SessionPrivateKey, lent: Delegation) -> str:
-    """Return the signed delegation; raise `AuthError` when a node could not read it."""
+    """Return the signed delegation; raise `Invalid` when a node could not read it."""
     claims = {
         "network": lent.network,
         "parent": lent.parent,
@@ -75,13 +75,13 @@ def name_of(signing_input: bytes) -> str:
 
 
 def follow(certificate: Certificate, delegations: Sequence[object], now: int) -> Certificate:
-    """Return what the last delegate may do under a verified certificate; raise `AuthError` when a link does not hold.
+    """Return what the last delegate may do under a verified certificate; raise `Invalid` when a link does not hold.
 
     With no delegations it is the certificate itself.
     """
     # 7.1
     if len(delegations) > MAX_DEPTH:
-        raise AuthError("too_deep", f"there are more than {MAX_DEPTH} delegations", "delegate from the session itself")
+        raise Invalid("too_deep", f"there are more than {MAX_DEPTH} delegations", "delegate from the session itself")
     held, parent = certificate, certificate.id
     for token in delegations:
         held = _step(held, parent, token)
@@ -97,7 +97,7 @@ def _step(held: Certificate, parent: str, token: object) -> Certificate:
     lent = _read(parsed.claims)
     # 7.3
     if lent.network != held.network or lent.parent != parent:
-        raise AuthError("wrong_parent", "the delegation belongs to another session", "delegate from this session")
+        raise Invalid("wrong_parent", "the delegation belongs to another session", "delegate from this session")
     # 7.4
     check_narrower(held, lent)
     return replace(

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import msgspec
 
-from keyquorum.algebra.strict_json import text
 from keyquorum.auth.commitment import (
     MAX_RECEIPTS,
     MEMORY_SECONDS,
@@ -26,11 +25,12 @@ from keyquorum.auth.commitment import (
     check_receipts,
     parse_receipts,
 )
-from keyquorum.auth.encoding import Rules, read
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.provider import bad_answer, host_of, not_configured, origin
 from keyquorum.auth.statement import MAX_SESSION, Statement
+from keyquorum.formats.strict_json import text
+from keyquorum.formats.text import Rules, read
+from keyquorum.refusal import Invalid, malformed
 
 DISCORD_TYPE = 4
 DEFAULT_BASE_URL = "https://discord.com/api/v10"
@@ -84,7 +84,7 @@ class Discord:
     }
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the account that Discord says the committed token belongs to; raise `AuthError` otherwise."""
+        """Return the account that Discord says the committed token belongs to; raise `Invalid` otherwise."""
         settings = context.settings
         if not isinstance(settings, DiscordSettings):
             raise not_configured(self.name, "Discord accounts: it knows no application there")
@@ -96,7 +96,7 @@ class Discord:
         commitment = Commitment.to_token(self.name, token, challenge)
         issued_at = check_receipts(parse_receipts(fields["receipts"]), commitment, context.committee, context.now)
         if not 0 < challenge.expires - issued_at <= MAX_SESSION:
-            raise AuthError("session_too_long", "from the receipts to expiry it is more than 24 hours", "ask for less")
+            raise Invalid("session_too_long", "from the receipts to expiry it is more than 24 hours", "ask for less")
         user = await _ask_whose(token, settings, context)
         # D.7
         return Proven(DISCORD_TYPE, context.conceal(DISCORD_TYPE, user.encode()))
@@ -114,7 +114,7 @@ async def _ask_whose(token: str, settings: DiscordSettings, context: Context) ->
         raise bad_answer(url, "did not answer with an object")
     application = _member(url, answer, "application")
     if _snowflake(url, application.get("id"), "application") != settings.application_id:
-        raise AuthError(
+        raise Invalid(
             "wrong_application",
             f"the user gave this token to another application at {host_of(url)}",
             "log in with the application that this network's login page uses",
@@ -122,12 +122,12 @@ async def _ask_whose(token: str, settings: DiscordSettings, context: Context) ->
     # D.5
     left = _expiry(url, answer) - context.now
     if left <= 0:
-        raise AuthError("token_expired", f"{host_of(url)} says that the token has expired", "log in there again")
+        raise Invalid("token_expired", f"{host_of(url)} says that the token has expired", "log in there again")
     if left > MEMORY_SECONDS:
         raise bad_answer(url, "gives tokens that live longer than nodes remember what they were committed to")
     # D.6
     if "user" not in answer:
-        raise AuthError("no_identity", "the token does not say whose it is", "ask Discord for the scope `identify`")
+        raise Invalid("no_identity", "the token does not say whose it is", "ask Discord for the scope `identify`")
     return _snowflake(url, _member(url, answer, "user").get("id"), "user")
 
 

@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping
 
 from keyquorum.auth.code_assertion import MAX_ADDRESS, MAX_ASSERTION_BYTES, MAX_ISSUERS, CodeSettings, prove_address
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.statement import Statement
+from keyquorum.refusal import Invalid, malformed
 
 EMAIL_TYPE = 20
 _MAX_LOCAL = 64
@@ -51,7 +51,7 @@ class EmailCode:
     }
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the concealed address; raise `AuthError` unless enough services speak for exactly this login."""
+        """Return the concealed address; raise `Invalid` unless enough services speak for exactly this login."""
         return await prove_address(proof, "email", EMAIL_TYPE, normalise, challenge, context)
 
 
@@ -59,7 +59,7 @@ METHOD = EmailCode()
 
 
 def normalise(address: str) -> str:
-    """Return the one spelling of a mail address, ASCII; raise `AuthError` (400) when it is none we send to.
+    """Return the one spelling of a mail address, ASCII; raise `Invalid` (400) when it is none we send to.
 
     A dot-atom of at most 64 characters, @, a domain name: no quotes, comments or IP addresses; at most 254 characters.
     International domain names become A-labels (IDNA 2008), so that a look-alike letter shows; the part before the
@@ -88,5 +88,5 @@ def _to_ascii(domain: str) -> str:
         raise _bad("the domain is not an international domain name (IDNA 2008)") from error
 
 
-def _bad(message: str) -> AuthError:
+def _bad(message: str) -> Invalid:
     return malformed("bad_mail_or_phone", message, "give a mail address like name@example.org")

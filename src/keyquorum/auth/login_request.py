@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyquorum.auth import request as requests
-from keyquorum.auth.encoding import Rules, read
-from keyquorum.auth.errors import malformed
 from keyquorum.auth.request import LOGIN, NO_KEY, Request
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
+from keyquorum.formats.text import Rules, read
+from keyquorum.refusal import malformed
 
 _INTENT: Rules = {"statement": dict, "method": str, "proof": dict}
 _STEP_UP: Rules = {"certificate": str}
@@ -43,7 +43,7 @@ def make(
     runs: Sequence[Sequence[int]],
     certificate: str | None = None,
 ) -> str:
-    """Return the signed login; raise `AuthError` when a node could not read it. Arguments as for `request.make`."""
+    """Return the signed login; raise `Invalid` when a node could not read it. Arguments as for `request.make`."""
     intent = {"statement": statement.to_json(), "method": method, "proof": dict(proof)}
     return requests.make(
         session,
@@ -58,7 +58,7 @@ def make(
 
 
 def verify(token: object, network: str, now: int) -> Login:
-    """Return the login in `token`; raise `AuthError` unless its statement's session key signed it for here and now.
+    """Return the login in `token`; raise `Invalid` unless its statement's session key signed it for here and now.
 
     The statement is not checked beyond its form, and the proof not at all.
     """

@@ -21,9 +21,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.statement import Statement
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.refusal import UNAVAILABLE, Invalid, malformed
 
 At = Literal["finalized", "latest"]
 ADDRESS_TYPE = 1
@@ -65,19 +64,19 @@ class Fetch(Protocol):
         """Return the JSON at `url`. Without `bearer` the answer may come from a cache; `newer` asks past it.
 
         `newer` is granted once a minute for each URL, so that a stranger's nonsense does not become a flood there.
-        Raises `AuthError` "provider_unavailable" (503) naming the host, "provider_refused" (401) for its 401 and 403.
+        Raises `Invalid` "provider_unavailable" (503) naming the host, "provider_refused" (401) for its 401 and 403.
         """
         ...
 
 
 async def no_provider(url: str, *, bearer: str | None = None, newer: bool = False) -> object:
     """Answer like a network on which no provider can be reached."""
-    raise AuthError("provider_unavailable", "no identity provider can be asked here", "ask the operator", UNAVAILABLE)
+    raise Invalid("provider_unavailable", "no identity provider can be asked here", "ask the operator", UNAVAILABLE)
 
 
 def no_secret(type_number: int, name: bytes) -> bytes:
     """Refuse to name anybody: a context without the network's identity secret."""
-    raise AuthError("not_ready", "the network's identity secret is not there yet", "try again in a moment", UNAVAILABLE)
+    raise Invalid("not_ready", "the network's identity secret is not there yet", "try again in a moment", UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class Method(Protocol):
         ...
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the identity that `proof` proves for exactly this statement; raise `AuthError` otherwise."""
+        """Return the identity that `proof` proves for exactly this statement; raise `Invalid` otherwise."""
         ...
 
 
@@ -180,7 +179,7 @@ def methods() -> Mapping[str, Method]:
 
 
 def method(name: object) -> Method:
-    """Return the method called `name`; raise `AuthError` naming those that exist."""
+    """Return the method called `name`; raise `Invalid` naming those that exist."""
     known = methods()
     if not isinstance(name, str) or name not in known:
         raise malformed("unknown_method", "there is no such login method", f"use one of: {', '.join(known)}")
@@ -188,13 +187,13 @@ def method(name: object) -> Method:
 
 
 async def prove(name: object, proof: object, statement: Statement, context: Context) -> Proven:
-    """Verify `proof` with the method called `name`; raise `AuthError` unless it proves an identity for `statement`."""
+    """Verify `proof` with the method called `name`; raise `Invalid` unless it proves an identity for `statement`."""
     # 2.1
     chosen = method(name)
     # 2.2
     proven = await chosen.verify(proof, statement, context)
     # 2.3
     if proven.type != chosen.type_number:
-        raise AuthError("wrong_method", "the method proved an identity of another type", "report this as a bug")
+        raise Invalid("wrong_method", "the method proved an identity of another type", "report this as a bug")
     # 2.4
     return replace(proven, issued_at=context.after_block)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from keyquorum.algebra.strict_json import BadJson, integer, loads, text
-from keyquorum.auth.encoding import Rules, from_base64url, read
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Fetch, Proven
 from keyquorum.auth.provider import bad_answer, host_of, not_configured, origin
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION, MAX_TIME, Statement
+from keyquorum.formats.strict_json import BadJson, integer, loads, text
+from keyquorum.formats.text import Rules, from_base64url, read
+from keyquorum.refusal import Invalid, malformed
 
 if TYPE_CHECKING:
     from joserfc.jwk import RSAKey
@@ -102,7 +102,7 @@ class Oidc:
     }
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the account that the provider vouches for, for exactly this statement; raise `AuthError` otherwise."""
+        """Return the account that the provider vouches for, for exactly this statement; raise `Invalid` otherwise."""
         settings = context.settings
         if not isinstance(settings, OidcSettings):
             raise not_configured(self.name, "accounts of OpenID Connect providers: it knows none")
@@ -113,7 +113,7 @@ class Oidc:
         _check_times(token.claims, challenge, context.now)
         # O.5
         if token.claims.get("nonce") != challenge.challenge:
-            raise AuthError("wrong_challenge", "the id_token's nonce is not this statement's challenge", _AGAIN)
+            raise Invalid("wrong_challenge", "the id_token's nonce is not this statement's challenge", _AGAIN)
         subject = _subject(token.claims)
         await _check_signature(token, issuer, context.fetch)
         # O.9
@@ -146,7 +146,7 @@ class IdToken:
 
 
 def read_id_token(token: str) -> IdToken:
-    """Return what a token says; raise `AuthError` (400) when it is no id_token that could be accepted.
+    """Return what a token says; raise `Invalid` (400) when it is no id_token that could be accepted.
 
     Of the header only `alg`, `typ`, `kid` and `crit` are looked at (RFC 7515, section 4: others are ignored).
     """
@@ -183,7 +183,7 @@ def _object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _bad_form(why: str) -> AuthError:
+def _bad_form(why: str) -> Invalid:
     return malformed("bad_id_token", f"this is no id_token that can be accepted: {why}", "send the provider's id_token")
 
 
@@ -193,7 +193,7 @@ def _check_issuer(claims: Mapping[str, Any], settings: OidcSettings) -> Issuer:
         if claims.get("iss") in issuer.spelled:
             return issuer
     known = ", ".join(issuer.name for issuer in settings.issuers)
-    raise AuthError("wrong_issuer", "the id_token is from a provider that this node does not accept", f"use: {known}")
+    raise Invalid("wrong_issuer", "the id_token is from a provider that this node does not accept", f"use: {known}")
 
 
 def _check_audience(token: IdToken, issuer: Issuer) -> None:
@@ -203,7 +203,7 @@ def _check_audience(token: IdToken, issuer: Issuer) -> None:
     # With several audiences the token names the one it was made for; without that name nobody knows.
     asked_by_us = party in issuer.client_ids if "azp" in token.claims or len(audiences) > 1 else True
     if not ours or not asked_by_us or not all(isinstance(each, str) for each in audiences):
-        raise AuthError(
+        raise Invalid(
             "wrong_audience",
             "the id_token was made for another application",
             "log in with the client id that this network's login page uses",
@@ -217,21 +217,21 @@ def _check_times(claims: Mapping[str, Any], statement: Statement, now: int) -> N
         raise _bad_form("it has no iat or no exp")
     ahead = max(issued_at, not_before or 0) - now
     if ahead > CLOCK_SKEW:
-        raise AuthError(
+        raise Invalid(
             "clock_skew",
             f"the id_token is from the future: {ahead} s ahead of this node's clock",
             f"{CLOCK_SKEW} s of difference are tolerated: the provider's or this node's clock is wrong",
         )
     if expires <= now - CLOCK_SKEW:
-        raise AuthError("id_token_expired", "the id_token has expired", _AGAIN)
+        raise Invalid("id_token_expired", "the id_token has expired", _AGAIN)
     if issued_at < now - MAX_AGE - CLOCK_SKEW:
-        raise AuthError(
+        raise Invalid(
             "login_too_old",
             f"the id_token was made {now - issued_at} s before this node's time",
             f"log in again, and send the token within {MAX_AGE // 60} minutes",
         )
     if not 0 < statement.expires - issued_at <= MAX_SESSION:
-        raise AuthError("session_too_long", "from issued-at to expiry it is more than 24 hours", "ask for less")
+        raise Invalid("session_too_long", "from issued-at to expiry it is more than 24 hours", "ask for less")
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int | None:
@@ -257,7 +257,7 @@ async def _check_signature(token: IdToken, issuer: Issuer, fetch: Fetch) -> None
     # O.8
     # Over the bytes that came: joserfc's own reader of the header would refuse members that it does not know.
     if not JWSRegistry.algorithms["RS256"].verify(token.signed, token.signature, key):
-        raise AuthError(
+        raise Invalid(
             "bad_provider_signature", f"{issuer.name} did not sign this id_token", "send the id_token unchanged"
         )
 
@@ -270,7 +270,7 @@ async def _key(kid: str | None, issuer: Issuer, fetch: Fetch) -> RSAKey:
         key = _choose(_published(url, await fetch(url, newer=newer)), kid, url)
         if key is not None:
             return key
-    raise AuthError(
+    raise Invalid(
         "unknown_provider_key",
         f"the id_token is signed with a key that {issuer.name} does not publish for RS256",
         "log in again; when the provider has just changed its keys, in a minute",
@@ -327,5 +327,5 @@ def _may_sign(key: Mapping[str, Any]) -> bool:
 def _number(value: object) -> int:
     try:
         return int.from_bytes(from_base64url(value, "a number"), "big") if isinstance(value, str) else 0
-    except AuthError:
+    except Invalid:
         return 0

@@ -23,14 +23,14 @@ from typing import Any
 
 import msgspec
 
-from keyquorum.algebra.strict_json import BadJson, loads, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth import cose
-from keyquorum.auth.encoding import Rules, from_base64url, read
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.provider import not_configured
 from keyquorum.auth.statement import Statement
+from keyquorum.formats import cose
+from keyquorum.formats.strict_json import BadJson, loads, text
+from keyquorum.formats.text import Rules, from_base64url, read
+from keyquorum.refusal import Invalid, malformed
 
 PASSKEY_TYPE = 3
 MAX_CREDENTIAL_BYTES = 1023
@@ -111,7 +111,7 @@ class Passkey:
     }
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the passkey that signed exactly this statement; raise `AuthError` otherwise."""
+        """Return the passkey that signed exactly this statement; raise `Invalid` otherwise."""
         settings = context.settings
         if not isinstance(settings, PasskeySettings):
             raise not_configured(self.name, "passkeys: it knows no page they could be used at")
@@ -123,7 +123,7 @@ class Passkey:
         # P.8
         signed = parts["authenticator_data"] + hashlib.sha256(parts["client_data_json"]).digest()
         if not check_signature(signed, parts["signature"]):
-            raise AuthError(
+            raise Invalid(
                 "bad_passkey_signature",
                 "the passkey with this public key did not sign this",
                 "send the assertion as the browser gave it, with the public key of the credential that made it",
@@ -144,7 +144,7 @@ def identity(rp_id: str, credential_id: bytes, public_key: bytes) -> bytes:
 def split_registration(user_public_key: bytes) -> tuple[bytes, bytes]:
     """Return (COSE key, credential id) of what a permission on the chain carries: the one followed by the other.
 
-    Raises `AuthError` when it is neither, so that an index of registrations holds only what could log in.
+    Raises `Invalid` when it is neither, so that an index of registrations holds only what could log in.
     """
     try:
         length = cose.key_length(user_public_key)
@@ -169,24 +169,24 @@ def _check_client_data(data: bytes, statement: Statement, settings: PasskeySetti
     # P.3
     client = _client_data(data)
     if client.get("type") != "webauthn.get":
-        raise AuthError("wrong_ceremony", "the passkey was not asked to log in", "use navigator.credentials.get()")
+        raise Invalid("wrong_ceremony", "the passkey was not asked to log in", "use navigator.credentials.get()")
     # P.4
     challenge = client.get("challenge")
     if not isinstance(challenge, str) or from_base64url(challenge, "the challenge").hex() != statement.challenge:
-        raise AuthError(
+        raise Invalid(
             "wrong_challenge",
             "the passkey signed the challenge of another statement",
             "ask the passkey to sign the 32 bytes of this statement's challenge",
         )
     # P.5
     if client.get("origin") not in settings.origins:
-        raise AuthError(
+        raise Invalid(
             "wrong_origin",
             "the passkey was used at a page that this node does not accept",
             "log in at the gateway's own page, or ask the operator to allow the origin",
         )
     if client.get("crossOrigin", False) is not False or "topOrigin" in client:
-        raise AuthError(
+        raise Invalid(
             "cross_origin", "the passkey was used inside a frame of another page", "log in at the page itself"
         )
 
@@ -209,7 +209,7 @@ def _check_authenticator_data(data: bytes, settings: PasskeySettings) -> str:
     hashes = {hashlib.sha256(rp_id.encode()).digest(): rp_id for rp_id in settings.rp_ids}
     rp_id = hashes.get(data[:32])
     if rp_id is None:
-        raise AuthError(
+        raise Invalid(
             "wrong_rp_id",
             "the passkey belongs to a relying party that this node does not accept",
             "use the rp id that the gateway names",
@@ -217,9 +217,9 @@ def _check_authenticator_data(data: bytes, settings: PasskeySettings) -> str:
     # P.7
     flags = data[32]
     if not flags & _USER_PRESENT:
-        raise AuthError("user_not_present", "nobody touched the authenticator", _ASK_FOR_VERIFICATION)
+        raise Invalid("user_not_present", "nobody touched the authenticator", _ASK_FOR_VERIFICATION)
     if not flags & _USER_VERIFIED:
-        raise AuthError("user_not_verified", "the authenticator did not check who touched it", _ASK_FOR_VERIFICATION)
+        raise Invalid("user_not_verified", "the authenticator did not check who touched it", _ASK_FOR_VERIFICATION)
     if flags & _IS_COPIED and not flags & _MAY_BE_COPIED:
         raise malformed("bad_passkey", "the authenticator says that a key which cannot be copied was copied")
     return rp_id

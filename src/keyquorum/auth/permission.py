@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import ADDRESS_TYPE, Proven
-from keyquorum.auth.network import ADDRESS_BYTES, is_key_id
 from keyquorum.auth.scopes import OWNER_SCOPES, Scope, covers, from_bitmap, from_bitmap_together
 from keyquorum.auth.statement import ALL_KEYS
-from keyquorum.refusal import NOT_PERMITTED
+from keyquorum.evm.address import ADDRESS_BYTES
+from keyquorum.evm.keys import is_key_id
+from keyquorum.refusal import NOT_PERMITTED, Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Decision:
     by: Proven | None = None
 
     def require(self) -> Proven:
-        """Return who authorised it; raise `AuthError` (403) when it is denied."""
+        """Return who authorised it; raise `Invalid` (403) when it is denied."""
         if self.by is None:
-            raise AuthError(self.code, self.message, self.hint, NOT_PERMITTED)
+            raise Invalid(self.code, self.message, self.hint, NOT_PERMITTED)
         return self.by
 
 

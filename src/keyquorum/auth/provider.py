@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from keyquorum.auth.errors import AuthError
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.refusal import UNAVAILABLE, Invalid
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORTS = {"https": 443, "http": 80}
@@ -40,9 +39,9 @@ def host_of(url: str) -> str:
     return host if port == _PORTS[scheme] else f"{host}:{port}"
 
 
-def bad_answer(url: str, what: str) -> AuthError:
+def bad_answer(url: str, what: str) -> Invalid:
     """Return the error for an answer from `url` that has not the documented form; `what` quotes nothing of it."""
-    return AuthError(
+    return Invalid(
         "provider_bad_answer",
         f"{host_of(url)} {what}",
         "try again later or log in another way; the operator should compare the settings with the provider's documents",
@@ -50,9 +49,9 @@ def bad_answer(url: str, what: str) -> AuthError:
     )
 
 
-def not_configured(method: str, what: str) -> AuthError:
+def not_configured(method: str, what: str) -> Invalid:
     """Return the error for a method whose section `[auth.<method>]` the operator left out."""
-    return AuthError(
+    return Invalid(
         "not_configured",
         f"this node does not accept {what}",
         f"use another method, or ask the operator for the section [auth.{method}]",

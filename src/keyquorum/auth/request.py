@@ -16,15 +16,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keyquorum.algebra.strict_json import integer, list_of
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth import jws
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.encoding import Rules, read
-from keyquorum.auth.errors import AuthError, malformed
-from keyquorum.auth.network import is_key_id
 from keyquorum.auth.session_key import ALGORITHM, SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import CLOCK_SKEW, NETWORK, TIME
+from keyquorum.evm.keys import is_key_id
+from keyquorum.formats import jws
+from keyquorum.formats.strict_json import integer, list_of
+from keyquorum.formats.text import Rules, read
+from keyquorum.refusal import Invalid, malformed
 
 TYPE = "keyquorum-request+jws"
 SIGN, MINT, REVOKE, SESSIONS, LOGIN = "sign", "mint", "revoke", "sessions", "login"
@@ -70,7 +70,7 @@ def make(
     kind: str = SIGN,
     runs: Sequence[Sequence[int]] = (),
 ) -> str:
-    """Return the signed request; raise `AuthError` when a node could not read it.
+    """Return the signed request; raise `Invalid` when a node could not read it.
 
     `request_id` is 16 to 64 of A-Z a-z 0-9 _ -, fresh for each new thing to sign; `expires` Unix seconds, at most a
     minute ahead; `runs` 1 to 8 signer sets (PartyIds, ascending), none where the kind makes no run.
@@ -99,7 +99,7 @@ def verify(
     kind: str = SIGN,
     ahead: int = 0,
 ) -> Request:
-    """Return the request in `token`; raise `AuthError` unless the certificate's session key signed it for here and now.
+    """Return the request in `token`; raise `Invalid` unless the certificate's session key signed it for here and now.
 
     It must be of this `kind`: what was signed to list sessions must not mint a key. `ahead` as in `check`.
 
@@ -108,17 +108,17 @@ def verify(
     # 5.1
     certificate.check_time(now)
     if certificate.network != network:
-        raise AuthError("wrong_network", "the certificate is of another network", "log in at this network")
+        raise Invalid("wrong_network", "the certificate is of another network", "log in at this network")
     return check(parse(token, max_bytes), certificate.session, network, now, kind=kind, ahead=ahead)
 
 
 def parse(token: object, max_bytes: int = MAX_BYTES) -> jws.Jws:
-    """Return a request that nobody has verified; raise `AuthError` when it is not of the form of one."""
+    """Return a request that nobody has verified; raise `Invalid` when it is not of the form of one."""
     return jws.parse(token, algorithm=ALGORITHM, kind=TYPE, max_bytes=max_bytes)
 
 
 def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: str, ahead: int = 0) -> Request:
-    """Return the request; raise `AuthError` unless `signer` signed it, for this network, this moment and this kind.
+    """Return the request; raise `Invalid` unless `signer` signed it, for this network, this moment and this kind.
 
     It may expire by `ahead` seconds later than others: those by which the chain's clock is ahead of `now`.
     """
@@ -127,19 +127,19 @@ def check(parsed: jws.Jws, signer: SessionKey, network: str, now: int, *, kind: 
     # 5.3
     request = _read(parsed.claims, _payload_digest(parsed.claims))
     if parsed.claims["network"] != network:
-        raise AuthError("wrong_network", "the request is for another network", "sign it for this network's id")
+        raise Invalid("wrong_network", "the request is for another network", "sign it for this network's id")
     if request.kind != kind:
         raise malformed("bad_kind", f"this is a request to {request.kind}, not to {kind}", "send it where it belongs")
     # 5.4
     if request.expires > now + ahead + MAX_LIFETIME + CLOCK_SKEW:
-        raise AuthError(
+        raise Invalid(
             "clock_skew",
             f"the request expires {request.expires - now} s from this node's time, more than {MAX_LIFETIME} s and the "
             f"tolerated difference of clocks ({CLOCK_SKEW} s)",
             "let requests expire within a minute, and set the client's clock",
         )
     if request.expires <= now - CLOCK_SKEW:
-        raise AuthError(
+        raise Invalid(
             "request_expired",
             f"the request expired {now - request.expires} s before this node's time",
             f"sign a new request; if this one was new, set the client's clock ({CLOCK_SKEW} s are tolerated)",

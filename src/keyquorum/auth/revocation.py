@@ -10,22 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-from eth_abi.abi import encode
-from eth_hash.auto import keccak
-
-from keyquorum.algebra.strict_json import integer, text
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.encoding import from_hex, read
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import MAX_ID_BYTES, Proven
-from keyquorum.auth.network import is_key_id
 from keyquorum.auth.request import MAX_LIFETIME
-from keyquorum.refusal import NOT_PERMITTED
+from keyquorum.evm.digests import identity_mark, key_mark, session_mark
+from keyquorum.evm.keys import is_key_id
+from keyquorum.formats.strict_json import integer, text
+from keyquorum.formats.text import from_hex, read
+from keyquorum.refusal import NOT_PERMITTED, Invalid, malformed
 
 FOREVER = 2**64 - 1
-MARKS_CACHED = 4096
 _IDENTITY = {"type": integer(1, 2**53), "id": text(2 + 2 * MAX_ID_BYTES, 4)}
 
 
@@ -41,11 +36,11 @@ class Revocation:
     def mark(self) -> bytes:
         """The 32 bytes under which the contract keeps it."""
         if self.session is not None:
-            return session_mark(self.session)
+            return session_mark(bytes.fromhex(self.session))
         if self.identity is not None:
             return identity_mark(*self.identity)
         assert self.key is not None, "one of three"  # noqa: S101
-        return key_mark(self.key)
+        return key_mark(int(self.key, 16))
 
     def before(self, expires: int, issued_at: int) -> int:
         """Return the time (Unix seconds) up to which certificates die by a request with this expiry; of a session all.
@@ -56,7 +51,7 @@ class Revocation:
 
 
 def read_revocation(intent: Mapping[str, object]) -> Revocation:
-    """Parse `{"session": id}`, `{"identity": {"type", "id"}}` or `{"key": token id}`; raise `AuthError` otherwise."""
+    """Parse `{"session": id}`, `{"identity": {"type", "id"}}` or `{"key": token id}`; raise `Invalid` otherwise."""
     # 8.1
     if len(intent) != 1:
         raise malformed("bad_revocation", "a revocation names one session, one identity or one key")
@@ -74,7 +69,7 @@ def read_revocation(intent: Mapping[str, object]) -> Revocation:
 def check_authority(
     what: Revocation, certificate: Certificate, *, may_manage: bool = False, certified: Collection[Proven] = ()
 ) -> None:
-    """Raise `AuthError` unless the session of `certificate` may demand `what`.
+    """Raise `Invalid` unless the session of `certificate` may demand `what`.
 
     `may_manage`: it has scope 6 on `what.key`; `certified`: the identities of the session `what.session`, as far as
     this node certified it. A session may end itself; a session that is nobody's delegate may end those that rest on an
@@ -91,39 +86,22 @@ def check_authority(
     # 8.4
     if what.key is not None and may_manage:
         return
-    raise AuthError(
+    raise Invalid(
         "not_yours", "this session may not end that one", "log in as the person whose sessions they are", NOT_PERMITTED
     )
-
-
-@lru_cache(MARKS_CACHED)
-def session_mark(name: str) -> bytes:
-    """Return the mark of one certificate or delegation, by its id (64 hex digits)."""
-    return keccak(encode(["string", "bytes32"], ["session", bytes.fromhex(name)]))
-
-
-@lru_cache(MARKS_CACHED)
-def identity_mark(type_number: int, identity: bytes) -> bytes:
-    """Return the mark of an identity as the permission contract names it."""
-    return keccak(encode(["string", "uint256", "bytes"], ["identity", type_number, identity]))
-
-
-def key_mark(key: str) -> bytes:
-    """Return the mark of a key, by its token id."""
-    return keccak(encode(["string", "uint256"], ["key", int(key, 16)]))
 
 
 def marks_of(certificate: Certificate, key: str) -> tuple[list[bytes], list[bytes]]:
     """Return (marks that end the session, for each method the mark that ends it), to be asked of the contract."""
     # 8.5
-    sessions = [session_mark(name) for name, _ in certificate.counted]
+    sessions = [session_mark(bytes.fromhex(name)) for name, _ in certificate.counted]
     if is_key_id(key):
-        sessions.append(key_mark(key))
+        sessions.append(key_mark(int(key, 16)))
     return sessions, [identity_mark(one.type, one.id) for one in certificate.methods]
 
 
 def apply(certificate: Certificate, ended: list[int], ended_methods: list[int]) -> Certificate:
-    """Return the certificate with the methods that are left; `AuthError` when the session or all of them are revoked.
+    """Return the certificate with the methods that are left; `Invalid` when the session or all of them are revoked.
 
     `ended` and `ended_methods` are the contract's times for the marks of `marks_of`, 0 for none.
     """
@@ -132,5 +110,5 @@ def apply(certificate: Certificate, ended: list[int], ended_methods: list[int]) 
         one for one, time in zip(certificate.methods, ended_methods, strict=True) if certificate.issued_at > time
     )
     if any(certificate.issued_at <= time for time in ended) or not left:
-        raise AuthError("session_revoked", "this session was revoked", "log in again")
+        raise Invalid("session_revoked", "this session was revoked", "log in again")
     return certificate.with_methods(left)

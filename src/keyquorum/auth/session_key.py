@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from keyquorum.algebra.rng import Rng, SystemRng
-from keyquorum.algebra.strict_json import text
-from keyquorum.auth.encoding import from_base64url, read, to_base64url
-from keyquorum.auth.errors import AuthError, malformed
+from keyquorum.formats.strict_json import text
+from keyquorum.formats.text import from_base64url, read, to_base64url
+from keyquorum.refusal import Invalid, malformed
 
 ALGORITHM = "ES256"
 SIGNATURE_BYTES = 64
@@ -45,7 +45,7 @@ class SessionKey:
 
     @classmethod
     def from_coordinates(cls, x: bytes, y: bytes) -> SessionKey:
-        """Return the key with these coordinates; raise `AuthError` when they are no point of P-256."""
+        """Return the key with these coordinates; raise `Invalid` when they are no point of P-256."""
         if len(x) != _COORDINATE_BYTES:
             raise malformed("bad_session_key", "the coordinates of a session key have exactly 32 bytes")
         try:
@@ -58,7 +58,7 @@ class SessionKey:
 
     @classmethod
     def from_jwk(cls, jwk: object) -> SessionKey:
-        """Parse exactly `{"crv": "P-256", "kty": "EC", "x", "y"}`; raise `AuthError` for anything else."""
+        """Parse exactly `{"crv": "P-256", "kty": "EC", "x", "y"}`; raise `Invalid` for anything else."""
         fields = read(jwk, _JWK, "the session key")
         if fields["kty"] != "EC" or fields["crv"] != "P-256":
             raise malformed("bad_session_key", "a session key is a JWK with kty EC and crv P-256")
@@ -76,7 +76,7 @@ class SessionKey:
         return to_base64url(hashlib.sha256(jwk.encode()).digest())
 
     def check(self, message: bytes, signature: bytes) -> None:
-        """Raise `AuthError` unless `signature` (64 bytes) is this key's over SHA-256 of `message`."""
+        """Raise `Invalid` unless `signature` (64 bytes) is this key's over SHA-256 of `message`."""
         if len(signature) != SIGNATURE_BYTES:
             raise _bad_signature()
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
@@ -118,8 +118,8 @@ class SessionPrivateKey:
         return f"SessionPrivateKey(public={self.public.thumbprint})"
 
 
-def _bad_signature() -> AuthError:
-    return AuthError(
+def _bad_signature() -> Invalid:
+    return Invalid(
         "bad_signature",
         "the session key's signature does not hold",
         "sign the exact header and payload with the session key, ES256, r || s in 64 bytes",

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keyquorum.algebra.strict_json import text
 from keyquorum.auth import siwe_message, wallet_signature
-from keyquorum.auth.encoding import Rules, from_hex_up_to, read
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import ADDRESS_TYPE, Context, Proven
 from keyquorum.auth.network import chain_id_of
 from keyquorum.auth.scopes import WORDS, Scope
 from keyquorum.auth.siwe_message import SiweMessage, from_time, to_time
 from keyquorum.auth.statement import ALL_KEYS, Statement
 from keyquorum.auth.wallet_login import check_times, prove_account
+from keyquorum.formats.strict_json import text
+from keyquorum.formats.text import Rules, from_hex_up_to, read
+from keyquorum.refusal import Invalid
 
 _PROOF: Rules = {"message": text(siwe_message.MAX_CHARACTERS), "signature": str}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -46,7 +46,7 @@ class Siwe:
     }
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the account that signed the message for exactly this statement; raise `AuthError` otherwise."""
+        """Return the account that signed the message for exactly this statement; raise `Invalid` otherwise."""
         fields = read(proof, _PROOF, "the proof")
         signature = from_hex_up_to(fields["signature"], wallet_signature.MAX_SIGNATURE_BYTES, "the signature")
         # 3.1
@@ -65,7 +65,7 @@ METHOD = Siwe()
 def build_message(statement: Statement, address: bytes, domain: str, issued_at: int, scheme: str | None = None) -> str:
     """Return the text that the account `address` (20 bytes) must sign to log in with `statement` at `domain`.
 
-    `issued_at` is in Unix seconds. Raises `AuthError` when the parts do not make a message that a node would read.
+    `issued_at` is in Unix seconds. Raises `Invalid` when the parts do not make a message that a node would read.
     """
     message = SiweMessage(
         scheme=scheme,
@@ -106,28 +106,28 @@ def _listing(items: list[str]) -> str:
 def _check_origin(message: SiweMessage, context: Context) -> None:
     # 3.2
     if message.domain not in context.domains:
-        raise AuthError(
+        raise Invalid(
             "wrong_domain",
             "the message is for a domain that this node does not accept",
             "log in at the gateway's own page, or ask the operator to allow the domain",
         )
     host = message.domain.rsplit(":", 1)[0] if message.domain not in _LOOPBACK else message.domain
     if message.scheme not in (None, "https") and not (message.scheme == "http" and host in _LOOPBACK):
-        raise AuthError("wrong_scheme", "the message's scheme is not https", "log in over https (http on localhost)")
+        raise Invalid("wrong_scheme", "the message's scheme is not https", "log in over https (http on localhost)")
 
 
 def _check_grant(message: SiweMessage, statement: Statement) -> None:
     # 3.3
     if message.chain_id != chain_id_of(statement.network):
-        raise AuthError("wrong_chain", "the message is for another chain than the network's", _REBUILD)
+        raise Invalid("wrong_chain", "the message is for another chain than the network's", _REBUILD)
     if message.nonce != statement.challenge:
-        raise AuthError("wrong_challenge", "the message's nonce is not this statement's challenge", _REBUILD)
+        raise Invalid("wrong_challenge", "the message's nonce is not this statement's challenge", _REBUILD)
     if message.uri != session_uri(statement):
-        raise AuthError("wrong_session", "the message's URI does not name this session key", _REBUILD)
+        raise Invalid("wrong_session", "the message's URI does not name this session key", _REBUILD)
     if message.statement != grant_line(statement):
-        raise AuthError("wrong_words", "the message does not say in words what the statement grants", _REBUILD)
+        raise Invalid("wrong_words", "the message does not say in words what the statement grants", _REBUILD)
     if message.resources is not None:
-        raise AuthError("unexpected_resources", "the message lists resources, which mean nothing here", _REBUILD)
+        raise Invalid("unexpected_resources", "the message lists resources, which mean nothing here", _REBUILD)
 
 
 _REBUILD = "build the message from the statement that you send with it"
@@ -137,7 +137,7 @@ def _check_times(message: SiweMessage, statement: Statement, now: int) -> int:
     """Return the issued-at time in Unix seconds."""
     # 3.4
     if message.expiration_time is None or from_time(message.expiration_time) != (statement.expires, True):
-        raise AuthError("wrong_expiry", "the message's expiration time is not the statement's", _REBUILD)
+        raise Invalid("wrong_expiry", "the message's expiration time is not the statement's", _REBUILD)
     issued_at, _ = from_time(message.issued_at)
     not_before = issued_at if message.not_before is None else from_time(message.not_before)[0]
     check_times(issued_at, not_before, statement, now)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from keyquorum.auth.errors import AuthError, malformed
-from keyquorum.auth.network import from_checksum, to_checksum
+from keyquorum.evm.address import from_checksum, to_checksum
+from keyquorum.refusal import Invalid, malformed
 
 MAX_CHARACTERS = 8192
 _Text = TypeVar("_Text", str, str | None)
@@ -104,7 +104,7 @@ class SiweMessage:
 
 
 def parse(text: str) -> SiweMessage:
-    """Read a message by the ABNF of EIP-4361; raise `AuthError` at the first line that does not follow it."""
+    """Read a message by the ABNF of EIP-4361; raise `Invalid` at the first line that does not follow it."""
     if len(text) > MAX_CHARACTERS:
         raise malformed("bad_siwe", f"the message is longer than {MAX_CHARACTERS} characters")
     lines = _Lines(text.split("\n"))
@@ -231,5 +231,5 @@ def _match(pattern: re.Pattern[str], text: _Text, what: str) -> _Text:
     return text
 
 
-def _bad(why: str) -> AuthError:
+def _bad(why: str) -> Invalid:
     return malformed("bad_siwe", why, "build the message with this project's client, or follow EIP-4361 exactly")

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 from keyquorum.auth.code_assertion import CodeSettings, prove_address
 from keyquorum.auth.email_code import EmailCode
-from keyquorum.auth.errors import malformed
 from keyquorum.auth.method import Context, Proven
 from keyquorum.auth.statement import Statement
+from keyquorum.refusal import malformed
 
 SMS_TYPE = 21
 # A country code never begins with 0; E.164 allows 15 digits, and no subscriber has fewer than 7 with the country.
@@ -39,7 +39,7 @@ class SmsCode:
     proof_schema: Mapping[str, object] = EmailCode.proof_schema
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the concealed number; raise `AuthError` unless enough services speak for exactly this login."""
+        """Return the concealed number; raise `Invalid` unless enough services speak for exactly this login."""
         return await prove_address(proof, "sms", SMS_TYPE, normalise, challenge, context)
 
 
@@ -47,7 +47,7 @@ METHOD = SmsCode()
 
 
 def normalise(address: str) -> str:
-    """Return `address` when it is a phone number in E.164, as `+491701234567`; raise `AuthError` (400) otherwise.
+    """Return `address` when it is a phone number in E.164, as `+491701234567`; raise `Invalid` (400) otherwise.
 
     The 0 that people dial inside a country is not part of the number: networks deliver `+4401...` all the same, which
     would make two identities of one phone. It is refused where no number begins with it.

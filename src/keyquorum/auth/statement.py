@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyquorum.algebra.strict_json import integer, list_of, text
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.auth.encoding import from_hex, read
-from keyquorum.auth.errors import AuthError, malformed
-from keyquorum.auth.network import chain_id_of, is_key_id
+from keyquorum.auth.network import chain_id_of
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionKey
+from keyquorum.evm.keys import is_key_id
+from keyquorum.formats.strict_json import integer, list_of, text
+from keyquorum.formats.text import from_hex, read
+from keyquorum.refusal import Invalid, malformed
 
 MAX_SESSION = 24 * 3600
 CLOCK_SKEW = 60
@@ -75,7 +76,7 @@ class Statement:
 
     @classmethod
     def from_json(cls, value: object) -> Statement:
-        """Parse the JSON object with exactly the eight members; raise `AuthError` for anything else."""
+        """Parse the JSON object with exactly the eight members; raise `Invalid` for anything else."""
         # 1.1
         fields = read(value, _RULES, "the statement")
         fields["session"] = SessionKey.from_jwk(fields["session"])
@@ -112,26 +113,26 @@ class Statement:
         ).hex()
 
     def check(self, network: str, now: int, is_recent_block: Callable[[str], bool]) -> None:
-        """Raise `AuthError` unless the statement is for `network`, in time at `now`, and names a recent block."""
+        """Raise `Invalid` unless the statement is for `network`, in time at `now`, and names a recent block."""
         self.check_terms(network, now)
         # 1.5
         if not is_recent_block(self.block):
-            raise AuthError(
+            raise Invalid(
                 "block_not_recent",
                 "the statement names a block that this node does not know as recent",
                 "make a new statement with the hash of the newest block",
             )
 
     def check_terms(self, network: str, now: int) -> None:
-        """Raise `AuthError` unless the statement is for `network` and in time at `now`: what needs no chain."""
+        """Raise `Invalid` unless the statement is for `network` and in time at `now`: what needs no chain."""
         # 1.3
         if self.network != network:
-            raise AuthError("wrong_network", f"the statement is for another network than {network}", "log in here")
+            raise Invalid("wrong_network", f"the statement is for another network than {network}", "log in here")
         # 1.4
         if self.expires <= now:
-            raise AuthError("statement_expired", "the statement's expiry has passed", "make a new statement")
+            raise Invalid("statement_expired", "the statement's expiry has passed", "make a new statement")
         if self.expires > now + MAX_SESSION + CLOCK_SKEW:
-            raise AuthError(
+            raise Invalid(
                 "session_too_long",
                 "the statement expires more than 24 hours from now",
                 "ask for 24 hours at most, and compare your clock with this node's",
@@ -139,20 +140,20 @@ class Statement:
 
 
 def parse(value: object, *, network: str, now: int, is_recent_block: Callable[[str], bool]) -> Statement:
-    """Parse and check a statement at once; raise `AuthError` when its form, network, times or block do not hold."""
+    """Parse and check a statement at once; raise `Invalid` when its form, network, times or block do not hold."""
     statement = Statement.from_json(value)
     statement.check(network, now, is_recent_block)
     return statement
 
 
 def check_uses(uses: object) -> None:
-    """Raise `AuthError` unless `uses` is a number of signatures from 1 to a million."""
+    """Raise `Invalid` unless `uses` is a number of signatures from 1 to a million."""
     if type(uses) is not int or not 1 <= uses <= MAX_USES:
         raise malformed("bad_uses", f"uses must be a number from 1 to {MAX_USES}")
 
 
 def check_keys(keys: tuple[str, ...]) -> None:
-    """Raise `AuthError` unless `keys` is 1 to 32 different token ids, or only "*"."""
+    """Raise `Invalid` unless `keys` is 1 to 32 different token ids, or only "*"."""
     if keys == (ALL_KEYS,):
         return
     if not 1 <= len(keys) <= MAX_KEYS or not all(map(is_key_id, keys)) or len(set(keys)) != len(keys):
@@ -160,6 +161,6 @@ def check_keys(keys: tuple[str, ...]) -> None:
 
 
 def check_scopes(scopes: tuple[int, ...]) -> None:
-    """Raise `AuthError` unless `scopes` are existing scope numbers in strictly ascending order."""
+    """Raise `Invalid` unless `scopes` are existing scope numbers in strictly ascending order."""
     if list(scopes) != sorted(set(scopes)) or not all(number in set(Scope) for number in scopes):
         raise malformed("bad_scopes", f"scopes must be numbers from 1 to {max(Scope)}, ascending, each once")

@@ -18,17 +18,18 @@ from typing import Any, NamedTuple
 
 from eth_hash.auto import keccak
 
-from keyquorum.algebra.strict_json import text
 from keyquorum.auth import wallet_signature
-from keyquorum.auth.encoding import Rules, from_hex_up_to, read
-from keyquorum.auth.errors import malformed
 from keyquorum.auth.method import ADDRESS_TYPE, Context, Proven
-from keyquorum.auth.network import chain_id_of, from_checksum, to_checksum
+from keyquorum.auth.network import chain_id_of
 from keyquorum.auth.siwe import grant_line, session_uri
 from keyquorum.auth.siwe_message import to_time
 from keyquorum.auth.statement import TIME, Statement
 from keyquorum.auth.wallet_login import check_times, prove_account
+from keyquorum.evm.address import from_checksum, to_checksum
+from keyquorum.formats.strict_json import text
+from keyquorum.formats.text import Rules, from_hex_up_to, read
 from keyquorum.intents.eip712 import DOMAIN, DOMAIN_FIELDS, Hasher, Types
+from keyquorum.refusal import malformed
 
 FORMS = ("eip712", "eip191")
 NAME, VERSION = "Keyquorum login", "1"
@@ -73,7 +74,7 @@ class WalletKey:
     }
 
     async def verify(self, proof: object, challenge: Statement, context: Context) -> Proven:
-        """Return the account that signed exactly this statement; raise `AuthError` otherwise."""
+        """Return the account that signed exactly this statement; raise `Invalid` otherwise."""
         fields = read(proof, _PROOF, "the proof")
         # 3.8
         if fields["form"] not in FORMS:

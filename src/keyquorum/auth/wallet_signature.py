@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from eth_hash.auto import keccak
 
 from keyquorum.algebra import ecdsa
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import At, Context
-from keyquorum.auth.network import ADDRESS_BYTES, address_of, to_checksum
 from keyquorum.auth.probe_code import PROBE_CODE
+from keyquorum.evm.address import ADDRESS_BYTES, address_of_public, to_checksum
+from keyquorum.refusal import Invalid
 
 MAX_SIGNATURE_BYTES = 8192
 WRAPPED = bytes.fromhex("6492") * 16
@@ -42,16 +42,16 @@ def message_hash(text: bytes) -> bytes:
 
 
 def recover(digest: bytes, signature: bytes) -> bytes:
-    """Return the 20-byte address that signed `digest`; raise `AuthError` for any form but the one described above."""
+    """Return the 20-byte address that signed `digest`; raise `Invalid` for any form but the one described above."""
     try:
         r, s, v = ecdsa.from_ethereum(signature)
-        return address_of(ecdsa.recover(digest, r, s, v).to_bytes())
+        return address_of_public(ecdsa.recover(digest, r, s, v).to_bytes())
     except ValueError as error:
         raise _bad(str(error)) from error
 
 
 async def check(address: bytes, digest: bytes, signature: bytes, context: Context) -> bool:
-    """Raise `AuthError` unless account `address` signed `digest`; return whether a contract said so.
+    """Raise `Invalid` unless account `address` signed `digest`; return whether a contract said so.
 
     `signature` may have at most 8192 bytes, which the caller has checked.
     """
@@ -70,12 +70,12 @@ async def check(address: bytes, digest: bytes, signature: bytes, context: Contex
         if recover(digest, signature) == address:
             return False
         refusal = _bad("the signature is not by the account in the message")
-    except AuthError as error:
+    except Invalid as error:
         refusal = error
     if not await context.code(account, "latest"):
         raise refusal
     if not await context.code(account, "finalized"):
-        raise AuthError(
+        raise Invalid(
             "wallet_not_final",
             "the contract wallet is not yet in a finalised block",
             "wait until its deployment is final, then log in",
@@ -95,7 +95,7 @@ class Wrapped:
 
     @classmethod
     def read(cls, wrapped: bytes) -> Wrapped:
-        """Parse (address, bytes, bytes) and the magic bytes, in their one ABI encoding; raise `AuthError` otherwise."""
+        """Parse (address, bytes, bytes) and the magic bytes, in their one ABI encoding; raise `Invalid` otherwise."""
         body = wrapped.removesuffix(WRAPPED)
         calldata = _bytes_at(body, 3 * _WORD)
         signature = _bytes_at(body, 4 * _WORD + _padded(len(calldata)))
@@ -120,7 +120,7 @@ class Wrapped:
 
 def _expect_yes(answer: bytes, at: At) -> None:
     if answer != _MAGIC_ANSWER:
-        raise AuthError(
+        raise Invalid(
             "wallet_refused",
             f"the contract wallet does not accept this signature (asked at the {at} block)",
             "sign with a current owner of the wallet; after a change of owners wait until it is final",
@@ -150,5 +150,5 @@ def _word(number: int) -> bytes:
     return number.to_bytes(_WORD, "big")
 
 
-def _bad(why: str) -> AuthError:
-    return AuthError("bad_wallet_signature", why, "sign exactly what the login asks for, with the account it names")
+def _bad(why: str) -> Invalid:
+    return Invalid("bad_wallet_signature", why, "sign exactly what the login asks for, with the account it names")

@@ -27,7 +27,7 @@ from eth_abi.registry import registry as default_registry
 from eth_hash.auto import keccak
 
 from keyquorum.chain import rpc as chain_rpc
-from keyquorum.chain.account import checksum
+from keyquorum.evm.address import checksum
 
 CONTRACT_NAMES = ("Staking", "PubkeyRouter", "PKPNFT", "Sessions", "PKPPermissions", "PKPHelper")
 
@@ -37,9 +37,6 @@ _registry.unregister_decoder("string")
 _STRING = StringDecoder(handle_string_errors="backslashreplace")  # type: ignore[no-untyped-call]
 _registry.register_decoder(BaseEquals("string"), _STRING, label="string")  # type: ignore[no-untyped-call]
 abi_decode = ABIDecoder(_registry).decode
-
-REVOCATION_TYPE = keccak(b"keyquorum.revocation.v1")
-KEY_BATCH_TYPE = keccak(b"keyquorum.key-batch.v1")
 
 # What a person can do about a refusal of our contracts, by the name of the error.
 REFUSAL_HINTS = {
@@ -69,65 +66,9 @@ class Reader(Protocol):
         ...
 
 
-# ----------------------------------------------------------------------------------------------------- plain functions
-
-
-def token_id(public_key: bytes) -> int:
-    """Return the token id of an uncompressed public key (65 bytes)."""
-    return int.from_bytes(keccak(_uncompressed(public_key)), "big")
-
-
-def eth_address(public_key: bytes) -> str:
-    """Return the checksummed Ethereum address of an uncompressed public key (65 bytes)."""
-    return checksum(keccak(_uncompressed(public_key)[1:])[12:])
-
-
-def key_batch_digest(chain_id: int, router: str, epoch: int, batch: int, public_keys: Sequence[bytes]) -> bytes:
-    """Return what the network key signs to admit `public_keys` as number `batch`: `PubkeyRouter.batchDigest`."""
-    keys = keccak(b"".join(map(_uncompressed, public_keys)))
-    types = ("bytes32", "uint256", "address", "uint256", "uint64", "bytes32")
-    return keccak(abi_encode(types, (KEY_BATCH_TYPE, chain_id, router, epoch, batch, keys)))
-
-
 def address_method_id(address: str) -> bytes:
     """Return the id bytes of an ADDRESS authentication method (type 1): the 20 bytes."""
     return bytes.fromhex(checksum(address)[2:])
-
-
-def revocation_digest(chain_id: int, contract: str, what: bytes, before: int) -> bytes:
-    """Return what the network key signs to revoke `what` (a mark, 32 bytes) issued until `before` (seconds since 1970).
-
-    `contract` is the address of `Sessions`; the same as its `revocationDigest`.
-    """
-    types = ("bytes32", "uint256", "address", "bytes32", "uint64")
-    return keccak(abi_encode(types, (REVOCATION_TYPE, chain_id, contract, _word(what), before)))
-
-
-def session_mark(jti: bytes) -> bytes:
-    """Return the mark of one certificate, whose name `jti` has 32 bytes: `Sessions.sessionMark`."""
-    return keccak(abi_encode(("string", "bytes32"), ("session", _word(jti))))
-
-
-def identity_mark(type_number: int, identity: bytes) -> bytes:
-    """Return the mark of whoever has proven this identity: `Sessions.identityMark`."""
-    return keccak(abi_encode(("string", "uint256", "bytes"), ("identity", type_number, identity)))
-
-
-def key_mark(token: int) -> bytes:
-    """Return the mark of a key by its token id: `Sessions.keyMark`."""
-    return keccak(abi_encode(("string", "uint256"), ("key", token)))
-
-
-def _word(value: bytes) -> bytes:
-    if len(value) != 32:
-        raise ValueError("32 bytes are needed")
-    return bytes(value)
-
-
-def _uncompressed(public_key: bytes) -> bytes:
-    if len(public_key) != 65 or public_key[0] != 4:
-        raise ValueError("an uncompressed public key has 65 bytes and starts with 04")
-    return bytes(public_key)
 
 
 # ------------------------------------------------------------------------------------------------------------ artifacts

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from eth_hash.auto import keccak
 
-from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, Reader, interface, load_artifact
 from keyquorum.chain.rpc import Sender, from_quantity
+from keyquorum.evm.address import checksum
 
 DEVELOPMENT_CHAIN = 31337
 # What registering one key costs the nodes, rounded up: batches may be small.

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from keyquorum.chain.account import checksum
+from keyquorum.evm.address import checksum
 
 MAX_HOST = 253
 # A name, whose last label begins with a letter so that it cannot be taken for a number; or digits and dots.

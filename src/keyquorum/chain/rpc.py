@@ -24,6 +24,7 @@ from keyquorum.chain import account
 from keyquorum.chain.account import Transaction
 from keyquorum.chain.errors import Reverted, RpcError, RpcUnreachable, as_error, from_hex
 from keyquorum.chain.fees import DEFAULT_TIP, SERVICE_LIMITS, SpendingLimits
+from keyquorum.evm.address import address_of_private, to_checksum
 
 __all__ = [
     "Reverted",
@@ -280,7 +281,7 @@ class Sender:
         self._lock = asyncio.Lock()
         self._next: int | None = None
         self._under_way = 0
-        self.address = account.checksum(account.address_of(private_key))
+        self.address = to_checksum(address_of_private(private_key))
 
     def __repr__(self) -> str:
         return f"Sender({self.address})"

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from keyquorum.chain import account
-from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import Contract, Reverted
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.devchain.callers import is_loopback
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import Misconfigured, Unavailable
+from keyquorum.evm.address import address_of_private, to_checksum
 
 Finality = str | int
 TAGS: Final = ("latest", "safe", "finalized")
@@ -124,7 +123,7 @@ def parse_finality(text: str | None) -> Finality | None:
 
 def is_publicly_known(key: bytes) -> bool:
     """Say whether a private key is one that development tools fund, or that anybody finds by counting."""
-    return int.from_bytes(key, "big") < SMALLEST_KEY or checksum(account.address_of(key)) in _known_addresses()
+    return int.from_bytes(key, "big") < SMALLEST_KEY or to_checksum(address_of_private(key)) in _known_addresses()
 
 
 def _known_addresses() -> set[str]:

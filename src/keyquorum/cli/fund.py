@@ -51,8 +51,8 @@ def fund(
 
 async def _address(client: AsyncClient, name: str) -> str:
     """Return the address of the key that is named by its token id, or the address that is named."""
-    from keyquorum.chain.account import checksum
     from keyquorum.cli.state import ADDRESS_CHARACTERS
+    from keyquorum.evm.address import checksum
 
     if len(name) == ADDRESS_CHARACTERS and name.startswith("0x"):
         return checksum(name)

@@ -170,6 +170,6 @@ def transfer(
 
 def checked_address(text: str) -> str:
     """Return an address with its checksum; raise `ValueError`, in words, for what is none or was copied wrongly."""
-    from keyquorum.chain.account import checksum
+    from keyquorum.evm.address import checksum
 
     return checksum(text)

@@ -19,10 +19,10 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from keyquorum.auth import wallet_key, wallet_signature
-from keyquorum.auth.errors import AuthError
-from keyquorum.auth.network import address_of, to_checksum
 from keyquorum.auth.statement import Statement
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
+from keyquorum.evm.address import address_of_public, to_checksum
+from keyquorum.refusal import Invalid
 
 DEFAULT_PATH = "m/44'/60'/0'/0/0"
 MAX_DEPTH = 10
@@ -72,7 +72,7 @@ class Ledger:
         public_key, text = answer[1 : 1 + key_size], answer[2 + key_size :]
         if len(public_key) != 65 or len(text) != 40 or answer[1 + key_size] != len(text):
             raise _nonsense("an address")
-        address = address_of(public_key)
+        address = address_of_public(public_key)
         if text.lower() != address.hex().encode():
             raise _nonsense("an address that belongs to its public key")
         self._address = address
@@ -98,7 +98,7 @@ class Ledger:
         address = self._address or self.address()
         try:
             signer = wallet_signature.recover(digest, signature)
-        except AuthError:
+        except Invalid:
             raise _nonsense("a signature that holds") from None
         if signer != address:
             raise _nonsense(f"a signature of {to_checksum(address)}")

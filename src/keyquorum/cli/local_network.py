@@ -28,8 +28,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Self
 
-from keyquorum.chain import account
-from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy, required_threshold
 from keyquorum.chain.rpc import Rpc, RpcError, RpcUnreachable, Sender
@@ -45,6 +43,7 @@ from keyquorum.cli.waiting import POLL_SECONDS, ReadyWait
 from keyquorum.client.async_client import AsyncClient
 from keyquorum.client.errors import ChainError, Misconfigured, Unavailable
 from keyquorum.client.network import Network
+from keyquorum.evm.address import address_of_private, to_checksum
 from keyquorum.gateway import config as gateway_config
 
 ETHER = 10**18
@@ -399,4 +398,4 @@ async def _has_code(rpc: Rpc, address: str) -> bool:
 
 
 def _address_of(key: bytes) -> str:
-    return checksum(account.address_of(key))
+    return to_checksum(address_of_private(key))

@@ -17,13 +17,13 @@ import json
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.encoding import from_base64url, to_base64url
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.statement import Statement
 from keyquorum.cli.person import Person
 from keyquorum.client.errors import BadAnswer, Misconfigured, Refused
 from keyquorum.client.loopback import Loopback
+from keyquorum.formats.strict_json import BadJson, loads
+from keyquorum.formats.text import from_base64url, to_base64url
+from keyquorum.refusal import Invalid
 
 MAX_PROOF = 16 * 1024
 _LOOPBACK_NAMES = {"127.0.0.1", "::1"}
@@ -38,7 +38,7 @@ async def prove(page: str, statement: Statement, person: Person, seconds: float)
         raise Refused("login_denied", "the login was cancelled at the page", "log in again and agree")
     try:
         proof = loads(from_base64url(answer.get("proof", ""), "the proof"), MAX_PROOF)
-    except (AuthError, BadJson):
+    except (Invalid, BadJson):
         proof = None
     if not isinstance(proof, dict):
         raise BadAnswer(

@@ -67,7 +67,7 @@ def read_hex(text: str, what: str) -> bytes:
 
 def read_json(source: str) -> dict[str, Any]:
     """Return the JSON object in a file, on standard input (`-`), or given as such; raise `ValueError`."""
-    from keyquorum.algebra.strict_json import loads
+    from keyquorum.formats.strict_json import loads
 
     data = source.encode() if source.lstrip().startswith("{") else read_source(source)
     value = loads(data, MAX_INPUT, max_number_digits=MAX_DIGITS, max_int=MAX_AMOUNT)

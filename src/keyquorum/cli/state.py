@@ -166,9 +166,9 @@ def run_with_session(
 
 async def token_named(client: AsyncClient, name: str) -> int:
     """Return the token id of the key that a person names by it or by the key's address; raise `Refused` if unknown."""
-    from keyquorum.chain.account import checksum
     from keyquorum.client.errors import BadAnswer, Refused
     from keyquorum.client.results import token_from
+    from keyquorum.evm.address import checksum
 
     if len(name) != ADDRESS_CHARACTERS or not name.startswith("0x"):
         return token_from(name)

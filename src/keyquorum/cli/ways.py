@@ -102,8 +102,8 @@ def _wallet(terminal: Terminal) -> Way:
     from eth_account.messages import encode_typed_data
 
     from keyquorum.auth import wallet_key
-    from keyquorum.auth.network import from_checksum
     from keyquorum.client.errors import Misconfigured
+    from keyquorum.evm.address import from_checksum
 
     account = terminal.client.account
     if account is None:
@@ -190,9 +190,9 @@ def _discord(terminal: Terminal, offered: dict[str, Any]) -> Way:
 
 
 def _passkey(terminal: Terminal, gateway: str, offered: dict[str, Any]) -> Way:
-    from keyquorum.auth.encoding import from_base64url
     from keyquorum.cli import page
     from keyquorum.client.codes import fingerprint
+    from keyquorum.formats.text import from_base64url
 
     where = page.page_of(gateway, str(offered.get("rp_id", "")))
 

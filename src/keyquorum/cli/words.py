@@ -26,7 +26,7 @@ def time_of(seconds: int) -> str:
 
 def identity_of(type_number: int, name: str) -> str:
     """Return an identity of the chain (type, 0x id): an account as its address, others by their login and whole id."""
-    from keyquorum.chain.account import checksum
+    from keyquorum.evm.address import checksum
 
     if type_number == ADDRESS_TYPE and len(name) == 2 + 2 * ADDRESS_BYTES:
         return checksum(name)

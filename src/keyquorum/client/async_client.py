@@ -25,8 +25,6 @@ from keyquorum import intents
 from keyquorum.algebra import ecdsa
 from keyquorum.algebra.curve import Point
 from keyquorum.auth import request as requests
-from keyquorum.chain.account import checksum
-from keyquorum.chain.contracts import eth_address
 from keyquorum.chain.fees import SpendingLimits
 from keyquorum.client import session as sessions
 from keyquorum.client import signup
@@ -43,6 +41,8 @@ from keyquorum.client.runs import Asked, FreshRuns
 from keyquorum.client.seen import Change
 from keyquorum.client.session import Account, Session
 from keyquorum.client.sessions import Sessions
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import eth_address
 
 USED_UP = "used_up"
 NO_RELAY = "no_relay"

@@ -13,11 +13,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from keyquorum.chain.account import checksum
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.client.errors import BadAnswer, Timeout
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.client.results import Key, token_from
+from keyquorum.evm.address import checksum
 
 DEV_CHAIN_ID = 31337
 HASH = re.compile(r"0x[0-9a-fA-F]{64}")

@@ -23,12 +23,12 @@ from keyquorum.auth.code_assertion import (
     make_answer,
     read_assertion,
 )
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.provider import host_of, origin
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.client.errors import BadAnswer, Misconfigured, Refused, Unavailable
 from keyquorum.client.transport import NodeDown, NodeError, NodeGarbage, NodeRefused, Transport, encode
+from keyquorum.refusal import Invalid
 
 __all__ = ["AskedCode", "CodeRound", "answer", "fingerprint", "hosts_of", "request_codes"]
 
@@ -80,7 +80,7 @@ async def request_codes(
 ) -> CodeRound:
     """Ask `needed` of the code services at `urls` (all when None) to send a code to `address`.
 
-    The first `needed` are asked at once, each that fails is replaced by the next in the list. Raises `AuthError` when
+    The first `needed` are asked at once, each that fails is replaced by the next in the list. Raises `Invalid` when
     the address is none, `Refused` when a service refuses the login itself, `Unavailable` when too few can send.
     """
     address = _NORMALISE[channel](address)
@@ -167,7 +167,7 @@ async def _answer(
 def _is_for(token: str, asked: CodeRound, one: AskedCode) -> bool:
     try:
         said, _ = read_assertion(token)
-    except AuthError:
+    except Invalid:
         return False
     expected = (one.issuer, asked.channel, asked.address, asked.statement.challenge)
     return (said.issuer, said.channel, said.address, said.challenge) == expected

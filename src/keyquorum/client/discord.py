@@ -15,7 +15,6 @@ import msgspec
 
 from keyquorum.auth.commitment import Commitment, Receipt, receipts_needed
 from keyquorum.auth.discord import METHOD
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Committee
 from keyquorum.auth.provider import host_of, origin
 from keyquorum.auth.statement import Statement
@@ -27,6 +26,7 @@ from keyquorum.client.loopback import Loopback
 from keyquorum.client.network import ChainView
 from keyquorum.client.oauth import LOGIN_SECONDS, OpenUrl, Pkce
 from keyquorum.client.transport import NodeError, Transport, as_public, encode
+from keyquorum.refusal import Invalid
 
 GATHER_SECONDS = 10.0
 
@@ -132,7 +132,7 @@ def good_receipts(answers: list[Any], commitment: Commitment, committee: Committ
             party = receipt.party
             receipt.check(commitment, committee, int(time.time()))
             good.setdefault(party, receipt)
-        except AuthError as error:
+        except Invalid as error:
             causes[party] = error.message
     needed = receipts_needed(len(committee.accounts), committee.threshold)
     if len(good) < needed:

@@ -37,13 +37,17 @@ class KeyquorumError(Refusal):
 
 
 class Refused(KeyquorumError):
-    """The nodes (more than n - t of them), or the gateway, refused the request; `status` is their HTTP status."""
+    """The nodes (more than n - t of them), or the gateway, refused the request; `status` is their HTTP status.
+
+    `refused_by` are the parties that said so.
+    """
 
     def __init__(
         self, code: str, message: str, hint: str | None = None, status: int = NOT_PERMITTED, *,
-        parties: Iterable[int] = (),
+        refused_by: Iterable[int] = (),
     ) -> None:  # fmt: skip
-        super().__init__(code, message, hint, status, parties=parties)
+        super().__init__(code, message, hint, status)
+        self.refused_by = tuple(refused_by)
 
 
 class Unavailable(KeyquorumError):

@@ -187,4 +187,4 @@ def _refusal(refused: Mapping[int, NodeError]) -> Refused:
     code, _ = Counter(error.code for _, error in sorted(refused.items())).most_common(1)[0]
     error = next(error for _, error in sorted(refused.items()) if error.code == code)
     parties = tuple(sorted(party for party, each in refused.items() if each.code == code))
-    return Refused(code, error.message, error.hint, error.status, parties=parties)
+    return Refused(code, error.message, error.hint, error.status, refused_by=parties)

@@ -16,12 +16,9 @@ from typing import Any
 import msgspec
 
 from keyquorum.auth import certificate as certificates
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import ADDRESS_TYPE, Method, Proven, method
-from keyquorum.auth.network import from_checksum
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import DEFAULT_USES, MAX_SESSION, Statement
-from keyquorum.chain.account import checksum
 from keyquorum.chain.block import Block
 from keyquorum.client import session as sessions
 from keyquorum.client.connection import Connection, KeyLike, token_of
@@ -30,6 +27,8 @@ from keyquorum.client.network import Network
 from keyquorum.client.results import token_hex
 from keyquorum.client.runs import Asked, FreshRuns
 from keyquorum.client.session import REQUEST_SECONDS, Account, CertificateJob, Session, ask_to_log_in
+from keyquorum.evm.address import checksum, from_checksum
+from keyquorum.refusal import Invalid
 
 RENEW_SECONDS = 300.0
 BLOCK_SPREADS_SECONDS = 2
@@ -146,7 +145,7 @@ class Logins(Connection):
         )  # fmt: skip
         try:
             held = certificates.verify(old.certificate, self.facts.id, network_key, int(time.time()))
-        except AuthError as error:
+        except Invalid as error:
             raise Misconfigured(error.code, error.message, error.hint) from None
         asked = ask_to_log_in(old.key, statement, chosen, await prove(statement), old.certificate)
         job = CertificateJob(FreshRuns(asked), statement, chosen, network_key, identity=identity, old=held)
@@ -174,7 +173,7 @@ class Logins(Connection):
                 expires=int(time.time()) + lasts, block=await self._recent_block(), uses=uses,
             )  # fmt: skip
             proof = await prove(statement)
-        except AuthError as error:
+        except Invalid as error:
             raise ValueError(error.message) from None
         asked = ask_to_log_in(key, statement, chosen, proof)
         job = CertificateJob(FreshRuns(asked), statement, chosen, network_key, identity=identity)
@@ -187,12 +186,12 @@ class Logins(Connection):
                 token = (await self._run_at_gateway(job.path, asked, _Certificate)).certificate
             else:
                 token = await self._fanout.run(job, self._timeout)
-        except AuthError as error:
+        except Invalid as error:
             raise ValueError(error.message) from None
         statement = job.statement
         try:
             found = certificates.verify(token, self.facts.id, network_key, int(time.time()))
-        except AuthError as error:
+        except Invalid as error:
             raise BadAnswer("bad_answer", f"the certificate does not hold: {error.message}") from None
         wanted = (statement.session, statement.keys, statement.scopes, statement.expires, statement.uses)
         if (found.session, found.keys, found.scopes, found.expires, found.uses) != wanted:
@@ -265,5 +264,5 @@ def _names(keys: Sequence[KeyLike]) -> tuple[str, ...]:
 def _known(name: str) -> Method:
     try:
         return method(name)
-    except AuthError as error:
+    except Invalid as error:
         raise ValueError(f"{error.message}: {error.hint}") from None

@@ -23,16 +23,17 @@ from yarl import URL
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.network import chain_id_of
 from keyquorum.chain import registry
-from keyquorum.chain.account import checksum
 from keyquorum.chain.block import Block, read_block
-from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, eth_address, interface
-from keyquorum.chain.contracts import token_id as token_id_of
+from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, interface
 from keyquorum.chain.fees import TooDear
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
 from keyquorum.client.errors import ChainError, Misconfigured, Refused, TooExpensive
 from keyquorum.client.fanout import Committee
 from keyquorum.client.results import Key, Node, token_hex
 from keyquorum.client.transport import NodeError, Transport
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import eth_address
+from keyquorum.evm.keys import token_id as token_id_of
 from keyquorum.refusal import NOT_FOUND
 
 KEY_TYPE = 2

@@ -20,11 +20,11 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.encoding import to_base64url
 from keyquorum.auth.provider import host_of, origin
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
 from keyquorum.client.loopback import Loopback
+from keyquorum.formats.strict_json import BadJson, loads
+from keyquorum.formats.text import to_base64url
 
 MAX_BODY = 256 * 1024
 SECONDS = 15.0

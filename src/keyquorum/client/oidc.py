@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.oidc import DISCOVERY, read_id_token
 from keyquorum.auth.provider import host_of
 from keyquorum.auth.statement import Statement
@@ -22,6 +21,7 @@ from keyquorum.client import oauth
 from keyquorum.client.errors import Misconfigured
 from keyquorum.client.loopback import Loopback
 from keyquorum.client.oauth import FAILED, LOGIN_SECONDS, OpenUrl, Pkce, ProviderError
+from keyquorum.refusal import Invalid
 
 Flow = Literal["code", "implicit"]
 
@@ -106,7 +106,7 @@ def _for_this_login(token: str, provider: OidcLogin, statement: Statement) -> di
     """
     try:
         found = read_id_token(token)
-    except AuthError as error:
+    except Invalid as error:
         raise ProviderError(
             "unreadable_token",
             f"the token of {host_of(provider.issuer)} cannot be used: {error.message}",

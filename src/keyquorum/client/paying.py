@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from keyquorum import intents
-from keyquorum.chain.account import checksum
 from keyquorum.chain.fees import SpendingLimits, TooDear
 from keyquorum.chain.rpc import RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, TooExpensive
@@ -21,6 +20,7 @@ from keyquorum.client.logins import Logins
 from keyquorum.client.network import chain_error, too_expensive
 from keyquorum.client.seen import Change, until_seen
 from keyquorum.client.transactions import fill, refusal
+from keyquorum.evm.address import checksum
 
 RECEIPT_SECONDS = 60.0
 # One question for each limit there is.

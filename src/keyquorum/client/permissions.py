@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from keyquorum.auth.scopes import check_grant
-from keyquorum.chain.account import checksum
 from keyquorum.client.checks import executed, executed_before
 from keyquorum.client.connection import KeyLike, token_of
 from keyquorum.client.errors import BadAnswer, ChainError, Misconfigured, Refused, Timeout, Unavailable
 from keyquorum.client.results import Key, token_hex
 from keyquorum.client.seen import Change
+from keyquorum.evm.address import checksum
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient

@@ -15,11 +15,11 @@ import msgspec
 
 from keyquorum.algebra.curve import Point
 from keyquorum.auth.revocation import FOREVER, Revocation
-from keyquorum.chain.contracts import revocation_digest
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
 from keyquorum.client.runs import Runs
 from keyquorum.client.shares import Share, combine_shares, odd_one
+from keyquorum.evm.digests import revocation_digest
 
 LATER = 300
 

@@ -18,12 +18,9 @@ from typing import Any, Protocol
 import msgspec
 
 from keyquorum.algebra.curve import Point
-from keyquorum.auth import certificate, delegation, jws, login_request, siwe
+from keyquorum.auth import certificate, delegation, login_request, siwe
 from keyquorum.auth import request as requests
-from keyquorum.auth.encoding import from_base64url, from_hex
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.method import Method, Proven
-from keyquorum.auth.network import from_checksum
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.session_key import SessionKey, SessionPrivateKey
 from keyquorum.auth.statement import DEFAULT_USES, Statement
@@ -31,6 +28,10 @@ from keyquorum.client.errors import BadAnswer
 from keyquorum.client.fanout import Job
 from keyquorum.client.runs import Asked, Runs, Signers
 from keyquorum.client.shares import Share, combine_shares, odd_one
+from keyquorum.evm.address import from_checksum
+from keyquorum.formats import jws
+from keyquorum.formats.text import from_base64url, from_hex
+from keyquorum.refusal import Invalid
 
 REQUEST_SECONDS = 55
 # A revocation ends what was issued up to a minute before its request expires: up to a second ago.
@@ -150,7 +151,7 @@ class Session:
         try:
             certificate.check_narrower(self, lent)
             token = delegation.make(self.key, lent)
-        except AuthError as error:
+        except Invalid as error:
             raise ValueError(error.message) from None
         links = (*self.delegations, token)
         return Lent(self.network, self.certificate, links, lent.keys, lent.scopes, lent.expires, lent.uses)
@@ -248,7 +249,7 @@ def ask_to_log_in(
 ) -> Asked:
     """Return the login, to be signed with the runs that it may have; `old` is the certificate that is stepped up.
 
-    Raises `AuthError` when it is signed and a node could not read it.
+    Raises `Invalid` when it is signed and a node could not read it.
     """
 
     def sign(runs: Sequence[Signers]) -> dict[str, Any]:
@@ -348,7 +349,7 @@ def is_certificate_for(
         proven = [Proven(m["type"], from_hex(m["id"], len(m["id"]) // 2 - 1, "an id"), issued_at) for m in methods]
         built = certificate.certificate_input(statement, proven, old)
         return built == signing_input.encode() and expected.holds(proven)
-    except (AuthError, ValueError, KeyError, TypeError):
+    except (Invalid, ValueError, KeyError, TypeError):
         return False
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.revocation import read_revocation
 from keyquorum.client.broadcast import ask_all
 from keyquorum.client.fanout import Committee
 from keyquorum.client.transport import Transport, encode
+from keyquorum.refusal import Invalid
 
 PATH = "/v1/sessions/list"
 MAX_LISTED = 1000
@@ -126,7 +126,7 @@ def _marks(one: SessionInfo) -> list[bytes]:
     named += [{"identity": {"type": number, "id": name}} for number, name in one.methods]
     try:
         return [read_revocation(intent).mark for intent in named] if one.methods else []
-    except AuthError:
+    except Invalid:
         return []
 
 

@@ -12,7 +12,6 @@ import msgspec
 
 from keyquorum.auth import request as requests
 from keyquorum.auth.revocation import Revocation, read_revocation
-from keyquorum.chain.account import checksum
 from keyquorum.client import session_list
 from keyquorum.client.checks import executed
 from keyquorum.client.connection import KeyLike, token_of
@@ -23,6 +22,7 @@ from keyquorum.client.runs import FreshRuns
 from keyquorum.client.seen import Change
 from keyquorum.client.session import revoke_expires
 from keyquorum.client.session_list import SessionInfo, SessionsAnswer
+from keyquorum.evm.address import checksum
 
 if TYPE_CHECKING:
     from keyquorum.client.async_client import AsyncClient

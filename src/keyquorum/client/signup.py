@@ -17,11 +17,11 @@ from eth_hash.auto import keccak
 
 from keyquorum.auth.method import Proven
 from keyquorum.auth.scopes import Scope
-from keyquorum.chain.account import checksum
 from keyquorum.client.checks import made_key, named_key, named_payer
 from keyquorum.client.errors import BadAnswer
 from keyquorum.client.network import ChainView
 from keyquorum.client.results import Key
+from keyquorum.evm.address import checksum
 
 SCOPES = (int(Scope.SIGN_ANYTHING), int(Scope.MANAGE_PERMISSIONS))
 NO_LABEL = bytes(32)

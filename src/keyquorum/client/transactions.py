@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keyquorum.chain.account import checksum
 from keyquorum.chain.contracts import REFUSAL_HINTS, decode_error
 from keyquorum.chain.fees import DEFAULT_TIP, SpendingLimits
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import ChainError
 from keyquorum.client.network import chain_error
+from keyquorum.evm.address import checksum
 from keyquorum.intents import lenient
 
 _READ = lenient.NUMBERS | {"from", "to", "data", "accessList", "authorizationList"}

@@ -18,13 +18,13 @@ import structlog
 from aiohttp import web
 
 from keyquorum import __version__
-from keyquorum.algebra.strict_json import BadJson, fields, loads
 from keyquorum.codes import secrets_file
 from keyquorum.codes.config import CodesConfig, load
 from keyquorum.codes.drivers import ProviderDown
 from keyquorum.codes.ledger import Ledger
 from keyquorum.codes.metrics import CONTENT_TYPE, Metrics
 from keyquorum.codes.service import CodeService, make_lines
+from keyquorum.formats.strict_json import BadJson, fields, loads
 from keyquorum.refusal import UNAVAILABLE, Refusal
 from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.forever import until_asked

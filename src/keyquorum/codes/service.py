@@ -28,8 +28,6 @@ from keyquorum.auth.code_assertion import (
     check_answer,
     make_assertion,
 )
-from keyquorum.auth.encoding import to_base64url
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.codes.challenges import LIFETIME, Challenge, Challenges
@@ -39,7 +37,8 @@ from keyquorum.codes.ledger import HOUR, Ledger, Outcome, Quota
 from keyquorum.codes.message import code_message, lock_message
 from keyquorum.codes.metrics import Metrics
 from keyquorum.codes.secrets_file import Keys
-from keyquorum.refusal import MALFORMED, NOT_PERMITTED, TOO_MANY, UNAVAILABLE
+from keyquorum.formats.text import to_base64url
+from keyquorum.refusal import MALFORMED, NOT_PERMITTED, TOO_MANY, UNAVAILABLE, Invalid, malformed
 
 SENDING_SECONDS = 30.0
 CLOSING_SECONDS = 10.0
@@ -59,10 +58,10 @@ class Line:
     prefixes: tuple[str, ...] = ("",)
 
     def address(self, given: str) -> str:
-        """Return the address in its one spelling; raise `AuthError` when nothing is sent there."""
+        """Return the address in its one spelling; raise `Invalid` when nothing is sent there."""
         address = self.normalise(given)
         if not address.startswith(self.prefixes):
-            raise AuthError(
+            raise Invalid(
                 "destination_not_served",
                 "this service sends no messages to that country",
                 "use another method, or a service that sends there",
@@ -162,7 +161,7 @@ class CodeService:
     async def _ask(self, line: Line, address: str, statement: Statement, client: str, now: int) -> dict[str, Any]:
         asked = Quota("client", self.keys.tag("client", client), self.config.limits.per_client_hour, HOUR)
         if (await self.ledger.take([asked], now)).refused is not None:
-            raise AuthError("too_many_requests", "too many codes were asked for from here", "wait an hour", TOO_MANY)
+            raise Invalid("too_many_requests", "too many codes were asked for from here", "wait an hour", TOO_MANY)
         delivery = await self._reach(line)
         try:
             challenge, message = await self._challenge(line, address, statement, now)
@@ -184,7 +183,7 @@ class CodeService:
         tag = self.keys.tag(line.channel, address)
         outcome = await self.ledger.take(self._sending_quotas(line, address, tag), now)
         if outcome.refused in ("total", "rows"):
-            raise AuthError(
+            raise Invalid(
                 "sending_limit", "this service has sent all it may today", "use another method or service", UNAVAILABLE
             )
         name = to_base64url(secrets.token_bytes(CHALLENGE_ID_BYTES))
@@ -217,7 +216,7 @@ class CodeService:
 
     def _check_room(self, now: int) -> None:
         if self._open.full(now) or len(self._sending) + self._asking >= self.config.limits.sending:
-            raise AuthError("busy", "too many codes are under way", "try again in a moment", UNAVAILABLE)
+            raise Invalid("busy", "too many codes are under way", "try again in a moment", UNAVAILABLE)
 
     async def _reach(self, line: Line) -> Delivery:
         try:
@@ -225,7 +224,7 @@ class CodeService:
         except ProviderDown as error:
             self._metrics.messages.labels(line.channel, "provider_down").inc()
             log.warning("provider down", channel=line.channel, host=error.host, reason=error.reason)
-            raise AuthError(
+            raise Invalid(
                 "provider_unavailable",
                 f"{error.host}, which sends this service's messages, cannot be used now: {error.reason}",
                 "try again in a moment, or use another service or method",
@@ -268,7 +267,7 @@ class CodeService:
         session = challenge.statement.session if challenge is not None else self._nobody
         try:
             check_answer(signature, session, self.config.id, name, code)
-        except AuthError as error:
+        except Invalid as error:
             self._metrics.answers.labels("not_signed").inc()
             raise error if error.status == MALFORMED else _refusal() from None
         if challenge is None or not challenge.take_try(now):
@@ -321,8 +320,8 @@ class CodeService:
         await self._deliver(line.driver.host, challenge, delivery, message)
 
 
-def _refusal() -> AuthError:
-    return AuthError(
+def _refusal() -> Invalid:
+    return Invalid(
         "code_refused",
         "the code is not accepted here: wrong, expired, used up, or not of this session",
         "five tries for a code, ten minutes; ask for a new one, and read what came to the address",

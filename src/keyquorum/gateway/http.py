@@ -10,11 +10,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from keyquorum.algebra.strict_json import BadJson
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.request import MAX_BYTES
 from keyquorum.client.errors import Refused
-from keyquorum.refusal import MALFORMED, NOT_PROVEN, Refusal
+from keyquorum.formats.strict_json import BadJson
+from keyquorum.refusal import MALFORMED, NOT_PROVEN, Invalid, Refusal
 from keyquorum.serving.buckets import Buckets
 from keyquorum.serving.problem import HUNG_UP
 from keyquorum.serving.shell import Asked, Handler, Watch, too_many
@@ -70,7 +69,7 @@ def counting_failures(handle: Handler, failed_logins: int) -> Handler:
             raise too_many("too_many_failures", "too many failed logins", wait)
         try:
             return await handle(asked)
-        except (AuthError, Refused) as error:
+        except (Invalid, Refused) as error:
             if error.status == NOT_PROVEN:
                 failures.take(asked.client)
             raise

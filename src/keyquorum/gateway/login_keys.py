@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
-from keyquorum.algebra.strict_json import fields, hex_bytes, text
 from keyquorum.auth import passkey
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.errors import malformed
 from keyquorum.auth.request import NO_KEY, Request
 from keyquorum.client.errors import Refused
 from keyquorum.client.signup import MAX_LABEL, NO_LABEL, SCOPES, label_of
-from keyquorum.refusal import MALFORMED, NOT_PROVEN
+from keyquorum.formats.strict_json import fields, hex_bytes, text
+from keyquorum.refusal import MALFORMED, NOT_PROVEN, malformed
 
 MAX_USER_PUBKEY = 1024
 
@@ -51,7 +50,7 @@ class LoginKey:
 
 
 def read_login_key(certificate: Certificate, request: Request, rp_id: str) -> LoginKey:
-    """Return what a verified mint request asks for; raise `AuthError`, `BadJson` or `Refused`.
+    """Return what a verified mint request asks for; raise `Invalid`, `BadJson` or `Refused`.
 
     `rp_id` is the relying party at which this gateway's users make passkeys.
     """

@@ -18,12 +18,11 @@ from itertools import islice
 from typing import Any
 
 from keyquorum.auth import passkey
-from keyquorum.auth.encoding import from_base64url, to_base64url
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.chain.rpc import RpcError, RpcUnreachable, from_quantity
 from keyquorum.client.errors import Refused
 from keyquorum.client.network import ChainView, chain_error
-from keyquorum.refusal import NOT_FOUND
+from keyquorum.formats.text import from_base64url, to_base64url
+from keyquorum.refusal import NOT_FOUND, Invalid, malformed
 
 EVENT = "PermittedAuthMethodAdded"
 BLOCKS_AT_ONCE = 5_000
@@ -102,7 +101,7 @@ class PasskeyIndex:
             return
         try:
             public_key, credential_id = passkey.split_registration(bytes(said["userPubkey"]))
-        except AuthError:
+        except Invalid:
             return
         if passkey.identity(self._rp_id, credential_id, public_key) != bytes(said["id"]):
             return

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from keyquorum.algebra.strict_json import fields, hex_bytes, integer, loads
-from keyquorum.auth.network import is_key_id
 from keyquorum.chain.contracts import REFUSAL_HINTS, decode_error
 from keyquorum.chain.fees import TooDear
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import KeyquorumError, Refused
 from keyquorum.client.network import ChainView, chain_error
+from keyquorum.evm.keys import is_key_id
+from keyquorum.formats.strict_json import fields, hex_bytes, integer, loads
 from keyquorum.gateway.http import MAX_BODY
 from keyquorum.gateway.quotas import HOUR, Quota, busy, no_relay, unaffordable
 from keyquorum.gateway.signups import not_mined

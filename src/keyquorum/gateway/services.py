@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from keyquorum import intents
-from keyquorum.algebra.strict_json import fields, list_of, loads
-from keyquorum.algebra.strict_json import text as text_rule
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth import delegation, login_request, revocation
 from keyquorum.auth import request as requests
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.commitment import Commitment
 from keyquorum.auth.method import method
-from keyquorum.chain.account import checksum
 from keyquorum.chain.rpc import Sender
 from keyquorum.client import commitments, session_list
 from keyquorum.client.connection import Connection
@@ -34,6 +31,9 @@ from keyquorum.client.revocations import RevocationJob
 from keyquorum.client.runs import SignedRuns
 from keyquorum.client.seen import newest
 from keyquorum.client.session import CertificateJob
+from keyquorum.evm.address import checksum
+from keyquorum.formats.strict_json import fields, list_of, loads
+from keyquorum.formats.strict_json import text as text_rule
 from keyquorum.gateway.config import GatewayConfig
 from keyquorum.gateway.http import MAX_BODY
 from keyquorum.gateway.login_keys import read_login_key

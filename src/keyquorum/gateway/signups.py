@@ -18,14 +18,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyquorum.chain.contracts import decode_error, eth_address
-from keyquorum.chain.contracts import token_id as token_id_of
+from keyquorum.chain.contracts import decode_error
 from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits, TooDear
 from keyquorum.chain.mints import mint_gas
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable, Sender, from_quantity
 from keyquorum.client.errors import ChainError, KeyquorumError, Unavailable
 from keyquorum.client.network import ChainView, chain_error
 from keyquorum.client.results import token_hex
+from keyquorum.evm.keys import eth_address
+from keyquorum.evm.keys import token_id as token_id_of
 from keyquorum.gateway.login_keys import LoginKey
 from keyquorum.gateway.quotas import Quota, busy, no_relay, unaffordable
 from keyquorum.serving.forever import forever

@@ -12,10 +12,10 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from keyquorum.algebra import rlp
 from keyquorum.algebra.ecdsa import is_low
 from keyquorum.algebra.field import Q
-from keyquorum.algebra.strict_json import INT64
+from keyquorum.formats import rlp
+from keyquorum.formats.strict_json import INT64
 from keyquorum.intents import eip712, evm_message, evm_transaction, evm_typed_data, lenient, raw_digest
 from keyquorum.intents.intent import BadIntent
 from keyquorum.intents.registry import read

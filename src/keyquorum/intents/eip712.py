@@ -20,10 +20,11 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from keyquorum.algebra.strict_json import hex_bytes
+from keyquorum.evm.address import to_checksum
+from keyquorum.formats.strict_json import hex_bytes
 from keyquorum.intents.intent import BadIntent
 from keyquorum.intents.read_fields import read_fields
-from keyquorum.intents.show import address, quoted
+from keyquorum.intents.show import quoted
 
 MAX_STRUCTS = 32
 MAX_FIELDS = 64
@@ -206,7 +207,7 @@ def _text(value: Any) -> str:
 def _address(value: Any) -> bytes:
     raw: bytes = hex_bytes(20)(value)
     digits = value[2:]
-    if digits not in (digits.lower(), digits.upper()) and value != address(raw):
+    if digits not in (digits.lower(), digits.upper()) and value != to_checksum(raw):
         raise ValueError("has a wrong checksum")
     return raw
 

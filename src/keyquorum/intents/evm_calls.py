@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from eth_hash.auto import keccak
 
-from keyquorum.intents.show import address, item, units
+from keyquorum.evm.address import to_checksum
+from keyquorum.intents.show import item, units
 
 WORD = 32
 
@@ -62,7 +63,7 @@ class Words:
         word = self._next()
         if any(word[:12]):
             raise Malformed("an address with something before it")
-        return address(word[12:])
+        return to_checksum(word[12:])
 
     def number(self, bits: int = 256) -> int:
         """Take an unsigned number of `bits` bits."""
@@ -83,10 +84,10 @@ def describe(to: bytes, data: bytes) -> Call | None:
     function, reader = entry
     words = Words(data[4:])
     try:
-        parts, warning = reader(words, address(to))
+        parts, warning = reader(words, to_checksum(to))
     except Malformed as error:
         name = function.partition("(")[0]
-        return Call(function, (f"MALFORMED CALL of {name} ({error}) on {address(to)}",), "malformed_call")
+        return Call(function, (f"MALFORMED CALL of {name} ({error}) on {to_checksum(to)}",), "malformed_call")
     return Call(function, parts, warning, words.all_taken)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from keyquorum.algebra.strict_json import hex_bytes
+from keyquorum.formats.strict_json import hex_bytes
 from keyquorum.intents.intent import PERSONAL_MESSAGE, BadIntent, Intent
 from keyquorum.intents.read_fields import read_fields
 from keyquorum.intents.show import fingerprint, one_line, quoted

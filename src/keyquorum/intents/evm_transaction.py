@@ -15,13 +15,14 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from keyquorum.algebra import rlp
 from keyquorum.algebra.ecdsa import recover
-from keyquorum.algebra.strict_json import Rules, hex_bytes
+from keyquorum.evm.address import to_checksum
+from keyquorum.formats import rlp
+from keyquorum.formats.strict_json import Rules, hex_bytes
 from keyquorum.intents import evm_calls
 from keyquorum.intents.intent import TRANSACTION, BadIntent, Intent, check_chain
 from keyquorum.intents.read_fields import read_fields
-from keyquorum.intents.show import address, coins, fingerprint, one_line, short
+from keyquorum.intents.show import coins, fingerprint, one_line, short
 
 KIND = "evm-transaction"
 MAX_BYTES = 128 * 1024  # what nodes of Ethereum relay
@@ -246,7 +247,7 @@ def _parts(transaction: Transaction, call: evm_calls.Call | None) -> list[str]:
     """Return the parts of the summary, most important first."""
     parts = _delegations(transaction)
     value = coins(transaction.value, transaction.chain_id)
-    data, to = transaction.data, _recipient(transaction)
+    data = transaction.data
     if not transaction.to:
         parts += [f"CREATES A CONTRACT with {value}", f"code {fingerprint(data)}"]
     elif call is not None:
@@ -254,9 +255,9 @@ def _parts(transaction: Transaction, call: evm_calls.Call | None) -> list[str]:
         parts += [f"sends {value} along"] if transaction.value else []
     elif data:
         selector = f"0x{data[:4].hex()}" if len(data) >= 4 else "the fallback"
-        parts += [f"calls {selector} of {to} with {value}"]
+        parts += [f"calls {selector} of {_recipient(transaction)} with {value}"]
     else:
-        parts += [f"sends {value} to {to}"]
+        parts += [f"sends {value} to {_recipient(transaction)}"]
     parts += [
         f"chain {transaction.chain_id}",
         f"nonce {transaction.nonce}",
@@ -271,7 +272,7 @@ def _parts(transaction: Transaction, call: evm_calls.Call | None) -> list[str]:
 
 def _recipient(transaction: Transaction) -> str:
     entries = transaction.authorizations
-    return "it" if entries and transaction.to == entries[0].authority else address(transaction.to)
+    return "it" if entries and transaction.to == entries[0].authority else to_checksum(transaction.to)
 
 
 def _delegations(transaction: Transaction) -> list[str]:
@@ -284,7 +285,7 @@ def _delegations(transaction: Transaction) -> list[str]:
     if len(entries) == 1 and not any(first.code):
         return [f"ENDS THE DELEGATION of {authority}{everywhere}"]
     verb = "DELEGATES ACCOUNT" if len(entries) == 1 else f"DELEGATES {len(entries)} ACCOUNTS, first"
-    return [f"{verb} {authority} to {address(first.code)}{everywhere}"]
+    return [f"{verb} {authority} to {to_checksum(first.code)}{everywhere}"]
 
 
 def _details(transaction: Transaction, call: evm_calls.Call | None) -> dict[str, Any]:
@@ -298,7 +299,7 @@ def _details(transaction: Transaction, call: evm_calls.Call | None) -> dict[str,
         "max_fee_per_gas": transaction.max_fee,
         "max_priority_fee_per_gas": transaction.priority_fee,
         "gas": transaction.gas,
-        "to": address(transaction.to) if transaction.to else None,
+        "to": to_checksum(transaction.to) if transaction.to else None,
         "value": transaction.value,
         "data": "0x" + transaction.data.hex(),
         "access_list": [
@@ -308,9 +309,9 @@ def _details(transaction: Transaction, call: evm_calls.Call | None) -> dict[str,
         "authorizations": [
             {
                 "chain_id": entry.chain_id,
-                "address": address(entry.code),
+                "address": to_checksum(entry.code),
                 "nonce": entry.nonce,
-                "authority": address(entry.authority),
+                "authority": to_checksum(entry.authority),
             }
             for entry in transaction.authorizations
         ],

@@ -12,12 +12,13 @@ from typing import Any
 
 from eth_hash.auto import keccak
 
-from keyquorum.algebra.strict_json import Rules
+from keyquorum.evm.address import to_checksum
+from keyquorum.formats.strict_json import Rules
 from keyquorum.intents import evm_calls
 from keyquorum.intents.eip712 import DOMAIN, Hasher, Types, Values, dimension, read_types
 from keyquorum.intents.intent import TYPED_DATA, Intent, check_chain
 from keyquorum.intents.read_fields import read_fields
-from keyquorum.intents.show import address, item, one_line, quoted, units
+from keyquorum.intents.show import item, one_line, quoted, units
 
 KIND = "evm-typed-data"
 _FIELDS: Rules = {"types": dict, "primaryType": str, "domain": dict, "message": dict}
@@ -68,7 +69,7 @@ def _parts(
     yield f"signs {quoted(primary, 32)}{name}"
     yield f"chain {domain['chainId']}" if "chainId" in domain else "NO CHAIN NAMED"
     if "verifyingContract" in domain:
-        yield f"contract {address(domain['verifyingContract'])}"
+        yield f"contract {to_checksum(domain['verifyingContract'])}"
     for path, kind, value in _leaves(types, primary, message, ""):
         yield f"{path}={_shown(kind, value)}"
 
@@ -90,7 +91,7 @@ def _leaves(types: Types, kind: str, value: Any, path: str) -> Iterator[tuple[st
 
 def _shown(kind: str, value: Any) -> str:
     if kind == "address":
-        return address(value)
+        return to_checksum(value)
     if kind == "string":
         return quoted(value)
     if isinstance(value, bytes):
@@ -106,7 +107,7 @@ def _plain(types: Types, kind: str, value: Any) -> Any:
     if kind in types:
         return {name: _plain(types, of, value[name]) for name, of in types[kind].items()}
     if kind == "address":
-        return address(value)
+        return to_checksum(value)
     return f"0x{value.hex()}" if isinstance(value, bytes) else value
 
 
@@ -123,11 +124,11 @@ def _warnings(
     types: Types, primary: str, domain: Mapping[str, Any], message: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Return warning codes, and the parts of the summary that say them."""
-    where = address(domain["verifyingContract"]) if "verifyingContract" in domain else "an unnamed contract"
+    where = to_checksum(domain["verifyingContract"]) if "verifyingContract" in domain else "an unnamed contract"
     of = {name: (types[primary][name], message[name]) for name in message}
 
     def account(name: str) -> str | None:
-        return address(of[name][1]) if of.get(name, ("",))[0] == "address" else None
+        return to_checksum(of[name][1]) if of.get(name, ("",))[0] == "address" else None
 
     def number(name: str) -> int | None:
         return of[name][1] if of.get(name, ("",))[0].startswith("uint") and isinstance(of[name][1], int) else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyquorum.algebra.field import from_bytes_nonzero
-from keyquorum.refusal import Refusal
+from keyquorum.refusal import MALFORMED, Invalid
 
 # The scope numbers of the permission contract that intents take (spec/intents.md, "Scopes").
 PERSONAL_MESSAGE = 2
@@ -49,11 +49,11 @@ class Intent:
             raise BadIntent("bad_digest", "the digest must be from 1 to the group order - 1") from None
 
 
-class BadIntent(Refusal, ValueError):
+class BadIntent(Invalid):
     """An intent that no node signs (400)."""
 
     def __init__(self, code: str, message: str, hint: str = "see spec/intents.md for the accepted forms") -> None:
-        super().__init__(code, message, hint)
+        super().__init__(code, message, hint, MALFORMED)
 
 
 def check_chain(found: int, policy: int | None, what: str) -> None:

@@ -10,14 +10,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keyquorum.evm.address import ADDRESS_BYTES, to_checksum
 from keyquorum.intents.intent import BadIntent
-from keyquorum.intents.show import address
 
 # Another name of a field -> the name that eth-account has for it.
 ALIASES = {"input": "data", "gasLimit": "gas"}
 NUMBERS = frozenset({"type", "nonce", "gasPrice", "maxFeePerGas", "maxPriorityFeePerGas", "gas", "value", "chainId"})
 MAX_DIGITS = 80
-ADDRESS_BYTES = 20
 
 _HEX = re.compile("0[xX][0-9a-fA-F]*")
 _DECIMAL = re.compile("[0-9]+")
@@ -93,7 +92,7 @@ def read_address(value: Any, name: str) -> bytes:
     raw = value if isinstance(value, str) and not _HEX.fullmatch(value) else read_bytes(value, name)
     if len(raw) != ADDRESS_BYTES or isinstance(raw, str):
         raise bad(f"{name} must be an address, 0x and 40 hex digits (names such as vitalik.eth are not looked up)")
-    if isinstance(value, str) and value[2:] not in (value[2:].lower(), value[2:].upper()) and value != address(raw):
+    if isinstance(value, str) and value[2:] not in (value[2:].lower(), value[2:].upper()) and value != to_checksum(raw):
         raise bad(f"{name} has a wrong checksum: copy the address again")
     return raw
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keyquorum.algebra.strict_json import Rules, hex_bytes
+from keyquorum.formats.strict_json import Rules, hex_bytes
 from keyquorum.intents.intent import RAW_DIGEST, Intent
 from keyquorum.intents.read_fields import read_fields
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keyquorum.algebra.strict_json import BadJson, Rules, fields
+from keyquorum.formats.strict_json import BadJson, Rules, fields
 from keyquorum.intents.intent import BadIntent
 
 

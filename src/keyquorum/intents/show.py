@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 
 from eth_hash.auto import keccak
+
+from keyquorum.evm.address import to_checksum
 
 MAX_SUMMARY = 200
 MAX_QUOTED = 60
@@ -25,17 +26,9 @@ _COINS |= {56: "BNB", 100: "xDAI", 137: "POL", 43114: "AVAX"}
 _UNKNOWN_COIN = "native coins"
 
 
-@lru_cache(maxsize=4096)
-def address(raw: bytes) -> str:
-    """Return the 20 bytes as an address with the checksum of EIP-55."""
-    digits = raw.hex()
-    mask = keccak(digits.encode()).hex()
-    return "0x" + "".join(c.upper() if m >= "8" else c for c, m in zip(digits, mask, strict=False))
-
-
 def short(raw: bytes) -> str:
     """Return the ends of an address: for one whose exact value nobody could use to cheat."""
-    whole = address(raw)
+    whole = to_checksum(raw)
     return f"{whole[:8]}...{whole[-6:]}"
 
 

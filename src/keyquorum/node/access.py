@@ -20,14 +20,13 @@ from keyquorum.auth import request as requests
 from keyquorum.auth import revocation
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.delegation import follow
-from keyquorum.auth.errors import AuthError
-from keyquorum.auth.network import address_of
 from keyquorum.auth.permission import Decision, KeyState, decide, decide_member
 from keyquorum.auth.request import Request
 from keyquorum.auth.scopes import Scope
+from keyquorum.evm.address import address_of_public
 from keyquorum.node.audit import note
 from keyquorum.node.chain_view import ChainView, Head
-from keyquorum.refusal import UNAVAILABLE, Refusal
+from keyquorum.refusal import UNAVAILABLE, Invalid, Refusal
 from keyquorum.serving.places import verified
 
 CERTIFICATES_CACHED = 4096
@@ -54,7 +53,7 @@ class Access:
     async def read(self, found: Mapping[str, Any], kind: str, now: int) -> tuple[Certificate, Request]:
         """Return the certificate as far as it counts now, for the key that signed, and the request, of this `kind`.
 
-        `found` are the fields `CALLER` and `MAY_HAVE` of a body. Raises `AuthError`.
+        `found` are the fields `CALLER` and `MAY_HAVE` of a body. Raises `Invalid`.
         """
         held = follow(await self.certificate(found["certificate"], now), found["delegations"] or [], now)
         request = await self._request(found["request"], held, kind, now)
@@ -71,7 +70,7 @@ class Access:
         head = await self._view.head()
         try:
             return requests.verify(token, held, self._view.network, now, kind=kind, ahead=_ahead(head, now))
-        except AuthError as error:
+        except Invalid as error:
             if error.code != "clock_skew":
                 raise
             # Or of a block that this node has not seen yet.
@@ -79,7 +78,7 @@ class Access:
             return requests.verify(token, held, self._view.network, now, kind=kind, ahead=_ahead(head, now))
 
     async def certificate(self, token: str, now: int) -> Certificate:
-        """Return the verified certificate in `token`, whether or not it was revoked; raises `AuthError`."""
+        """Return the verified certificate in `token`, whether or not it was revoked; raises `Invalid`."""
         key = hashlib.sha256(token.encode()).digest()
         known = self._certificates.get(key)
         if known is not None:
@@ -93,7 +92,7 @@ class Access:
         return certificate
 
     async def alive(self, certificate: Certificate, key: str = requests.NO_KEY) -> Certificate:
-        """Return it without the identities that were revoked; `AuthError` when nothing of it is left, or not for `key`.
+        """Return it without the identities that were revoked; `Invalid` when nothing of it is left, or not for `key`.
 
         What counts is the newest block, so a revocation holds from the first block that shows it.
         """
@@ -104,7 +103,7 @@ class Access:
     # -- what a session may do with a key --------------------------------------------
 
     async def authorise(self, certificate: Certificate, needed: Sequence[Scope], key: str) -> None:
-        """Raise `AuthError` unless the session has all scopes `needed` on `key`; none: any method of it will do."""
+        """Raise `Invalid` unless the session has all scopes `needed` on `key`; none: any method of it will do."""
         for scope in needed or (None,):
             decision = await self._decide(certificate, scope, key)
             if not decision.allowed:
@@ -128,7 +127,7 @@ class Access:
         for proven in certificate.methods:
             seen = await self._view.authorisation(int(key, 16), proven.type, proven.id, newest)
             owner, epoch = seen.owner, seen.grant_epoch
-            itself = bool(seen.public_key) and owner == address_of(seen.public_key)
+            itself = bool(seen.public_key) and owner == address_of_public(seen.public_key)
             if seen.permitted:
                 grants[proven.type, proven.id] = seen.scopes
         return KeyState(owner, grants, epoch, itself)

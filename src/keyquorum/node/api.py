@@ -14,7 +14,8 @@ from aiohttp import web
 
 from keyquorum import __version__
 from keyquorum.auth.request import MAX_BYTES
-from keyquorum.chain.account import checksum
+from keyquorum.evm.address import checksum
+from keyquorum.evm.keys import is_key_id
 from keyquorum.node.audit import FAILED, GRANTED, REFUSED, Audit
 from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
@@ -152,15 +153,14 @@ class _Watch(Watch):
 
 def parse_key_id(text: str) -> bytes:
     """Return the 32 bytes of a token id: 0x and 64 lower-case hex digits; raise `Refusal` otherwise."""
-    digits = text.removeprefix("0x")
-    if len(text) != 66 or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+    if not is_key_id(text):
         raise Refusal("bad_key", "a key id is 0x and 64 lower-case hex digits", "copy it from the chain", MALFORMED)
-    return bytes.fromhex(digits)
+    return bytes.fromhex(text[2:])
 
 
 def describe_key(key_id: bytes, public_key: bytes, owner: bytes | None, state: str, epoch: int) -> dict[str, Any]:
     """Return the JSON object that stands for one key."""
-    from keyquorum.chain.contracts import eth_address
+    from keyquorum.evm.keys import eth_address
 
     return {
         "token_id": "0x" + key_id.hex(),

@@ -17,7 +17,7 @@ import structlog
 from keyquorum.algebra import field as scalar
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.transcript import Tag, tagged_hash
-from keyquorum.chain.contracts import key_batch_digest
+from keyquorum.evm.digests import key_batch_digest
 from keyquorum.node.ceremonies import Ceremonies
 from keyquorum.node.chain_view import Membership
 from keyquorum.node.keys import id_of

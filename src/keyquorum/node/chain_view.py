@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 from eth_hash.auto import keccak
 
 from keyquorum.algebra.curve import Point
-from keyquorum.auth.network import network_id, to_checksum
+from keyquorum.auth.network import network_id
 from keyquorum.chain import guarded_call, registry
 from keyquorum.chain.block import Block, read_block
 from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.rpc import Reverted, Rpc, from_hex
+from keyquorum.evm.address import to_checksum
 from keyquorum.node.answers import Answers
 from keyquorum.node.chain_quorum import ChainUnavailable, Disagree, Quorum, Unusable
 from keyquorum.node.recent_blocks import RECENT_BLOCKS, RecentBlocks

@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from keyquorum.algebra.strict_json import loads
 from keyquorum.auth.commitment import Commitment, Receipt
 from keyquorum.auth.method import method
+from keyquorum.formats.strict_json import loads
 from keyquorum.node.chain_view import ChainView, Membership
 from keyquorum.node.login_store import Full, LoginStore, OtherBinding
 from keyquorum.node.quotas import client_address

@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 
 from keyquorum.algebra import field as scalars
 from keyquorum.algebra.rng import Rng, SystemRng
-from keyquorum.chain import account
+from keyquorum.evm.address import address_of_private, to_checksum
 from keyquorum.node.database import DAMAGED
 from keyquorum.node.store import Store, StoreError
 
@@ -95,7 +95,7 @@ class Identity:
     @property
     def address(self) -> str:
         """The checksummed Ethereum address of the node's chain key."""
-        return account.checksum(account.address_of(self.chain_key))
+        return to_checksum(address_of_private(self.chain_key))
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Give `context` the certificate and its private key."""

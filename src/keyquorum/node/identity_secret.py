@@ -68,7 +68,7 @@ class IdentitySecret:
         return self._secret is not None
 
     def conceal(self, type_number: int, name: bytes) -> bytes:
-        """Return the 32 bytes that stand for `name` on the chain; raises `AuthError` "not_ready" for the time being."""
+        """Return the 32 bytes that stand for `name` on the chain; raises `Invalid` "not_ready" for the time being."""
         return no_secret(type_number, name) if self._secret is None else conceal(self._secret, type_number, name)
 
     def tick(self, network_key: Point | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from keyquorum.algebra import field
 from keyquorum.algebra.curve import Point
-from keyquorum.chain.contracts import token_id
+from keyquorum.evm.keys import token_id
 from keyquorum.node.store import Store, StoredShare
 from keyquorum.protocols.key_share import KeyShare
 

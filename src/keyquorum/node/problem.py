@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from keyquorum.algebra.strict_json import BadJson
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
+from keyquorum.formats.strict_json import BadJson
 from keyquorum.node.chain_view import ChainUnavailable
 from keyquorum.node.database import StoreFailed
 from keyquorum.node.runner import AlreadyRun, PeerUnreachable, RunTimeout

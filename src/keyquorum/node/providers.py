@@ -24,11 +24,10 @@ from dataclasses import dataclass, field
 import aiohttp
 import structlog
 
-from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.provider import origin
+from keyquorum.formats.strict_json import BadJson, loads
 from keyquorum.node.auth_settings import Origin
-from keyquorum.refusal import UNAVAILABLE
+from keyquorum.refusal import UNAVAILABLE, Invalid, malformed
 
 log = structlog.get_logger("keyquorum.providers")
 
@@ -120,7 +119,7 @@ class Providers:
         except ValueError:
             host = None
         if host is None:
-            raise AuthError(
+            raise Invalid(
                 "provider_unavailable",
                 "the login needs an address that is not in this node's settings",
                 "the operator must name it in the [auth] section of the method",
@@ -205,7 +204,7 @@ class Providers:
         if status in (401, 403):
             self._answered(host)
             host.refusals += 1
-            raise AuthError("provider_refused", f"{host.name} does not accept the token", "log in there again")
+            raise Invalid("provider_refused", f"{host.name} does not accept the token", "log in there again")
         if status == 429 or status >= 500:
             raise _Failed(f"answered with status {status}")
         self._answered(host)
@@ -243,7 +242,7 @@ def _shown(scheme: str, host: str, port: int) -> str:
     return host if (scheme, port) == ("https", 443) else f"{host}:{port}"
 
 
-def _unavailable(host: _Host, what: str) -> AuthError:
-    return AuthError(
+def _unavailable(host: _Host, what: str) -> Invalid:
+    return Invalid(
         "provider_unavailable", f"{host.name} {what}", "try again in a moment, or log in another way", UNAVAILABLE
     )

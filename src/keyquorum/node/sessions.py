@@ -18,19 +18,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keyquorum.algebra.strict_json import fields, loads
 from keyquorum.auth import certificate as certificates
 from keyquorum.auth import login_request, revocation
 from keyquorum.auth.certificate import Certificate
-from keyquorum.auth.encoding import to_hex
-from keyquorum.auth.errors import AuthError, malformed
 from keyquorum.auth.method import At, Committee, Context, Fetch, Proven, prove
-from keyquorum.auth.network import from_checksum
 from keyquorum.auth.request import MAX_RUNS, REVOKE, SESSIONS
 from keyquorum.auth.revocation import Revocation
 from keyquorum.auth.scopes import Scope
 from keyquorum.auth.statement import Statement
-from keyquorum.chain.contracts import revocation_digest, token_id
+from keyquorum.evm.address import from_checksum
+from keyquorum.evm.digests import identity_mark, revocation_digest, session_mark
+from keyquorum.evm.keys import token_id
+from keyquorum.formats.strict_json import fields, loads
+from keyquorum.formats.text import to_hex
 from keyquorum.node.access import CALLER, MAY_HAVE, Access
 from keyquorum.node.attempts import Attempts
 from keyquorum.node.audit import note
@@ -42,7 +42,7 @@ from keyquorum.node.quotas import Quotas, claim_of
 from keyquorum.node.signing import Answer, RunChoice, Signing
 from keyquorum.node.strangers import Strangers
 from keyquorum.protocols.key_share import KeyShare
-from keyquorum.refusal import NOT_FOUND, NOT_PERMITTED, NOT_PROVEN, Refusal
+from keyquorum.refusal import NOT_FOUND, NOT_PERMITTED, NOT_PROVEN, Invalid, Refusal, malformed
 
 _LOGIN = {"request": str, "run": int}
 
@@ -134,7 +134,7 @@ class Sessions:
         """Verify the proof, with the method's own settings; failures are counted for whom the proof claims to be."""
         try:
             return await prove(name, proof, statement, context.for_method(self._verification.settings.get(name)))
-        except AuthError as error:
+        except Invalid as error:
             if error.status == NOT_PROVEN:
                 self._quotas.login_failed(claim)
             raise
@@ -187,7 +187,7 @@ class Sessions:
         if request.intent:
             raise malformed("bad_sessions", "the intent of a request for one's sessions is empty")
         if certificate.delegated:
-            raise AuthError("not_yours", "a delegate does not see its principal's sessions", "ask him", NOT_PERMITTED)
+            raise Invalid("not_yours", "a delegate does not see its principal's sessions", "ask him", NOT_PERMITTED)
         self._quotas.count_listing(_first_of(certificate))
         mine = {(one.type, one.id) for one in certificate.methods}
         known = await self._store.sessions_of(mine, now)
@@ -212,13 +212,13 @@ class Sessions:
 
     async def _revoked(self, known: list[KnownSession]) -> list[bool]:
         """Say of each session whether it was revoked, itself or by all of its identities."""
-        marks = {revocation.session_mark(one.id) for one in known}
-        marks |= {revocation.identity_mark(*identity) for one in known for identity in one.methods}
+        marks = {session_mark(bytes.fromhex(one.id)) for one in known}
+        marks |= {identity_mark(*identity) for one in known for identity in one.methods}
         order = sorted(marks)
         ends = dict(zip(order, await self._view.revoked_before(order), strict=True)) if order else {}
         return [
-            one.issued_at <= ends[revocation.session_mark(one.id)]
-            or all(one.issued_at <= ends[revocation.identity_mark(*identity)] for identity in one.methods)
+            one.issued_at <= ends[session_mark(bytes.fromhex(one.id))]
+            or all(one.issued_at <= ends[identity_mark(*identity)] for identity in one.methods)
             for one in known
         ]
 
@@ -261,7 +261,7 @@ class Sessions:
         certified = [Proven(*identity) for identity in known.methods] if known is not None else []
         try:
             revocation.check_authority(what, certificate, may_manage=may_manage, certified=certified)
-        except AuthError:
+        except Invalid:
             if what.session is None or known is not None:
                 raise
             raise Refusal(

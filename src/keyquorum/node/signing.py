@@ -16,12 +16,12 @@ from typing import Any
 
 from keyquorum.algebra import field
 from keyquorum.algebra.rng import Rng
-from keyquorum.algebra.strict_json import fields, loads
 from keyquorum.algebra.transcript import Tag, tagged_hash
 from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.control import scopes_needed
 from keyquorum.auth.request import MAX_RUNS, SIGN, Request
-from keyquorum.chain.contracts import eth_address
+from keyquorum.evm.keys import eth_address
+from keyquorum.formats.strict_json import fields, loads
 from keyquorum.intents import read as read_intent
 from keyquorum.node.access import CALLER, MAY_HAVE, Access
 from keyquorum.node.attempts import Attempts

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from keyquorum.auth.errors import AuthError
 from keyquorum.auth.statement import CLOCK_SKEW, MAX_SESSION
-from keyquorum.refusal import NOT_PERMITTED
+from keyquorum.refusal import NOT_PERMITTED, Invalid
 
 REMEMBERED = 500_000
 # No session outlives this from the moment it is first used.
@@ -38,10 +37,10 @@ class Uses:
         return self._counts.get(name, 0)
 
     def check(self, counted: Counted) -> None:
-        """Raise `AuthError` "used_up" when one of (id, most) has had its signatures."""
+        """Raise `Invalid` "used_up" when one of (id, most) has had its signatures."""
         for name, most in counted:
             if self.of(name) >= most:
-                raise AuthError(
+                raise Invalid(
                     "used_up",
                     f"the session has made the {most} signatures that it was given",
                     "log in again, asking for as many as you need",

@@ -14,7 +14,7 @@ from statistics import median
 from typing import TypeVar
 
 from keyquorum.algebra.rng import Rng, SystemRng
-from keyquorum.algebra.strict_json import BadJson, loads
+from keyquorum.formats.strict_json import BadJson, loads
 from keyquorum.protocols import base_ot, dkg
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.protocols.key_share import KeyShare

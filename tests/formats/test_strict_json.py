@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.algebra import strict_json
-from keyquorum.algebra.strict_json import BadJson, fields, hex_bytes, integer, list_of, loads, text
+from keyquorum.formats import strict_json
+from keyquorum.formats.strict_json import BadJson, fields, hex_bytes, integer, list_of, loads, text
 
 LIMIT = 2_000_000
 

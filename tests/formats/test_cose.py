@@ -14,7 +14,7 @@ from Crypto.PublicKey import RSA
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from webauthn.helpers import decode_credential_public_key
 
-from keyquorum.auth.cose import BadKey, key_length, verifier
+from keyquorum.formats.cose import BadKey, key_length, verifier
 from soft_passkey import Algorithm, SoftPasskey, cose_of, make_key
 
 WYCHEPROOF = Path(__file__).parent.parent / "vectors" / "wycheproof_passkey"

@@ -13,9 +13,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keyquorum.algebra.strict_json import BadJson, loads
-from keyquorum.auth.encoding import from_base64url, read, to_base64url
-from keyquorum.auth.errors import malformed
+from keyquorum.formats.strict_json import BadJson, loads
+from keyquorum.formats.text import from_base64url, read, to_base64url
+from keyquorum.refusal import malformed
 
 SIGNATURE_BYTES = 64
 _HEADER_BYTES = 256
@@ -52,7 +52,7 @@ def assemble(signing_input: bytes, signature: bytes) -> str:
 
 
 def parse(token: object, *, algorithm: str, kind: str, max_bytes: int) -> Jws:
-    """Parse a token whose header is exactly `{"alg": algorithm, "typ": kind}`; raise `AuthError` for all else.
+    """Parse a token whose header is exactly `{"alg": algorithm, "typ": kind}`; raise `Invalid` for all else.
 
     `max_bytes` bounds the whole token. The signature is not verified here.
     """

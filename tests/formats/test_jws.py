@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyquorum.auth import jws
-from keyquorum.auth.encoding import from_base64url, from_hex, from_hex_up_to, to_base64url
-from keyquorum.auth.errors import AuthError
+from keyquorum.formats import jws
+from keyquorum.formats.text import from_base64url, from_hex, from_hex_up_to, to_base64url
+from keyquorum.refusal import Invalid
 
 ALGORITHM, KIND = "ES256", "keyquorum-request+jws"
 HEADER = b'{"alg":"ES256","typ":"keyquorum-request+jws"}'
@@ -72,7 +72,7 @@ def test_members_of_the_header_may_come_in_either_order() -> None:
     ],
 )
 def test_any_other_header_is_refused(header: dict[str, Any]) -> None:
-    with pytest.raises(AuthError) as caught:
+    with pytest.raises(Invalid) as caught:
         parse(token(json.dumps(header).encode()))
     assert caught.value.status == 400
 
@@ -139,7 +139,7 @@ def test_base64url_has_one_spelling_the_one_of_the_standard_library(data: bytes)
 def test_whatever_base64url_decodes_encodes_to_itself(text: str) -> None:
     try:
         data = from_base64url(text, "it")
-    except AuthError:
+    except Invalid:
         return
     assert to_base64url(data) == text
 

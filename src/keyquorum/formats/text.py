@@ -13,8 +13,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from keyquorum.algebra.strict_json import BadJson, Parser, fields
-from keyquorum.auth.errors import AuthError, malformed
+from keyquorum.formats.strict_json import BadJson, Parser, fields
+from keyquorum.refusal import Invalid, malformed
 
 Rules = Mapping[str, type | Parser]
 
@@ -28,7 +28,7 @@ def to_base64url(data: bytes) -> str:
 
 
 def from_base64url(text: str, what: str) -> bytes:
-    """Return the bytes of unpadded base64url; raise `AuthError` when `text` is not the one spelling of them."""
+    """Return the bytes of unpadded base64url; raise `Invalid` when `text` is not the one spelling of them."""
     try:
         data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError) as error:
@@ -38,7 +38,7 @@ def from_base64url(text: str, what: str) -> bytes:
     return data
 
 
-def _not_base64url(what: str) -> AuthError:
+def _not_base64url(what: str) -> Invalid:
     return malformed("bad_encoding", f"{what} is not base64url without padding", "encode with RFC 4648 section 5")
 
 
@@ -48,14 +48,14 @@ def to_hex(data: bytes) -> str:
 
 
 def from_hex(value: object, length: int, what: str) -> bytes:
-    """Return exactly `length` bytes of `0x` and lower-case hex; raise `AuthError` otherwise."""
+    """Return exactly `length` bytes of `0x` and lower-case hex; raise `Invalid` otherwise."""
     if not isinstance(value, str) or len(value) != 2 + 2 * length or not _HEX.fullmatch(value):
         raise malformed("bad_hex", f"{what} is not 0x and {2 * length} lower-case hex digits")
     return bytes.fromhex(value[2:])
 
 
 def from_hex_up_to(value: object, limit: int, what: str) -> bytes:
-    """Return at most `limit` bytes of `0x` and hex digits of either case; raise `AuthError` otherwise."""
+    """Return at most `limit` bytes of `0x` and hex digits of either case; raise `Invalid` otherwise."""
     if not isinstance(value, str) or len(value) > 2 + 2 * limit or not _HEX_ANY_CASE.fullmatch(value):
         raise malformed("bad_hex", f"{what} is not 0x and whole bytes in hex, at most {limit} bytes")
     return bytes.fromhex(value[2:])
@@ -64,7 +64,7 @@ def from_hex_up_to(value: object, limit: int, what: str) -> bytes:
 def read(value: object, rules: Rules, where: str, may_have: Rules | None = None) -> dict[str, Any]:
     """Return the members of the JSON object `value`, exactly those in `rules`, each parsed by its rule.
 
-    Members of `may_have` may be missing, and are then None. Raises `AuthError` (400) with the code that
+    Members of `may_have` may be missing, and are then None. Raises `Invalid` (400) with the code that
     `strict_json.fields` gives.
     """
     try:

@@ -7,7 +7,7 @@ import rlp as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.algebra import rlp
+from keyquorum.formats import rlp
 
 items = st.recursive(st.binary(max_size=70), lambda inner: st.lists(inner, max_size=4), max_leaves=12)
 

@@ -1,0 +1,1 @@
+"""What Ethereum fixes and several rooms need: addresses, names of keys, and the digests that our contracts compute."""
