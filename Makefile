@@ -34,7 +34,7 @@ quick: install ## the tests of the pure packages alone, in half a minute
 	@$(BIN)/python -m pytest -q -n 2 $(PURE)
 
 check: install ## lint, types, import directions, spec steps
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python tools/check_imports.py

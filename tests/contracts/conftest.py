@@ -17,7 +17,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from evm import Chain, PyEvmChain, RpcChain  # noqa: E402
+from chains import Chain, PyEvmChain, RpcChain  # noqa: E402
 from world import World  # noqa: E402
 
 from chain_fixtures import js_tools, running_anvil  # noqa: E402, F401

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from chains import Receipt
 from eth_hash.auto import keccak
-from evm import Receipt
 from world import WEBAUTHN, World
 
 ZERO_ADDRESS = "0x" + "00" * 20

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import rlp
+from chains import Chain, PyEvmChain, accounts
 from eth_hash.auto import keccak
 from world import ChainRpc, ChainSender, World, node_entry
 
-from evm import Chain, PyEvmChain, accounts
 from keyquorum.chain.contracts import CONTRACT_NAMES
 from keyquorum.chain.deploy import (
     REFILL_GAS,

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from chains import PyEvmChain
 from eth_account import Account
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from test_contract_execute import LATER, sign
 from world import ACTION, ADDRESS, GOOGLE, WEBAUTHN, World
 
-from evm import PyEvmChain
 from keyquorum.chain.contracts import Reverted
 from keyquorum.evm.address import checksum
 

@@ -6,12 +6,12 @@ from functools import cache
 from typing import Any
 
 import pytest
+from chains import PyEvmChain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from world import ACTION, ADDRESS, GOOGLE, NETWORK_SECRET, WEBAUTHN, World, public_key, sign_digest
 
-from evm import PyEvmChain
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.field import Q
 from keyquorum.chain.contracts import Reverted

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
+from chains import PyEvmChain
 from eth_hash.auto import keccak
-from evm import PyEvmChain
 from world import GOOGLE, WEBAUTHN, World, public_key
 
 from keyquorum.chain.contracts import CONTRACT_NAMES, interface, load_artifact

@@ -11,13 +11,13 @@ from functools import cache
 from typing import Any
 
 import pytest
+from chains import PyEvmChain
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from model import ACTION, ADDRESS, NOBODY, WINDOW, Call, Model, Refusal
 from test_contract_execute import sign
 from world import GOOGLE, WEBAUTHN, Bound, World, public_key
 
-from evm import PyEvmChain
 from keyquorum.chain.contracts import Reverted
 from keyquorum.evm.address import checksum
 from keyquorum.evm.digests import key_mark

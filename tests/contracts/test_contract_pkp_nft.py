@@ -6,10 +6,10 @@ import base64
 import json
 
 import pytest
+from chains import accounts
 from eth_hash.auto import keccak
 from world import address_id, public_key
 
-from evm import accounts
 from keyquorum.chain.contracts import Reverted
 from keyquorum.evm.address import checksum
 from keyquorum.evm.keys import eth_address, token_id

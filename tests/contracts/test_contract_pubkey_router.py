@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from chains import accounts
 from coincurve import PrivateKey
 from world import NETWORK_SECRET, ChainSender, World, node_entry, public_key, sign_digest
 
-from evm import accounts
 from keyquorum.algebra.field import Q
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.deploy import deploy

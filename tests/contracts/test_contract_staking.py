@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from evm import accounts
+from chains import accounts
 from world import NETWORK_SECRET, Bound, World, node_entry, public_key
 
 from keyquorum.chain.contracts import interface, load_artifact

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chains import Chain, Receipt, accounts
 from coincurve import PrivateKey
 from eth_account.signers.local import LocalAccount
 
-from evm import Chain, Receipt, accounts
 from keyquorum.algebra.curve import generator_times
 from keyquorum.chain.contracts import Interface, interface
 from keyquorum.chain.deploy import Deployment, NodeEntry, deploy

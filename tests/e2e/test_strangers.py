@@ -40,6 +40,11 @@ def test_every_module_of_attacks_is_played() -> None:
     assert modules == {module.__name__.rpartition(".")[2] for module in ALL}
 
 
+def test_the_threat_model_names_every_attack() -> None:
+    page = (Path(__file__).parents[2] / "docs/threat-model.md").read_text()
+    assert [name for name in ATTACKS if name not in page] == []
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", TRICKS)
 async def test_a_trick_gets_nothing(scene: Scene, name: str) -> None:

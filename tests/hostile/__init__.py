@@ -5,7 +5,16 @@ them. An attack is a *trick* (it tries to get or void something, and says whethe
 while an honest user signs and logs in, and is timed beside a quiet network).
 """
 
-from hostile import loads, loads_of_members, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages
+from hostile import (
+    loads,
+    loads_of_members,
+    tricks_of_contracts,
+    tricks_of_gateways,
+    tricks_of_minters,
+    tricks_of_nodes,
+    tricks_of_pages,
+)
 
-ALL = (loads, loads_of_members, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages)
+_TRICKS = (tricks_of_contracts, tricks_of_gateways, tricks_of_minters, tricks_of_nodes, tricks_of_pages)
+ALL = (loads, loads_of_members, *_TRICKS)
 """The modules that register the attacks."""

@@ -37,7 +37,7 @@ def _update_endpoint(url: bytes, host: str, port: int) -> bytes:
     return data.replace(b"x" * len(url), url) if url else data
 
 
-def _node_account(scene: Scene, party: int) -> Sender:
+def node_account(scene: Scene, party: int) -> Sender:
     """Return what sends transactions as a node, as its operator may; the running node's store is copied first."""
     folder = folder_of(scene.target) / f"node-{party}"
     with tempfile.TemporaryDirectory() as copied:
@@ -53,7 +53,7 @@ def _node_account(scene: Scene, party: int) -> Sender:
 async def poisoned_registry(scene: Scene) -> Outcome:
     """One node of four puts all kinds of text into the registry; everybody else must go on, also who comes later."""
     n = len(scene.target.nodes)
-    node = _node_account(scene, n)
+    node = node_account(scene, n)
     staking = scene.target.contracts["Staking"]
     entries = await scene.net._found_deployment.bind(scene.rpc, "Staking").read("getNodes")
     mine = entries[n - 1]
@@ -88,7 +88,7 @@ async def aimed_requests(scene: Scene) -> Outcome:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/router/reboot?confirm=yes&x="
-    node = _node_account(scene, n)
+    node = node_account(scene, n)
     staking = scene.target.contracts["Staking"]
     mine = (await scene.net._found_deployment.bind(scene.rpc, "Staking").read("getNodes"))[n - 1]
     try:
