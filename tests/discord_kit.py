@@ -20,8 +20,8 @@ from keyquorum.client.results import Node
 from keyquorum.client.transport import Transport
 from keyquorum.evm.address import address_of_private
 from keyquorum.formats.strict_json import loads
-from keyquorum.node.auth_settings import origins
-from keyquorum.node.providers import Providers
+from keyquorum.node.services.providers import Providers
+from keyquorum.node.settings.auth_settings import origins
 from provider_kit import Discord, Person
 
 N, T, EPOCH = 4, 3, 5

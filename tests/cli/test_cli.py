@@ -267,7 +267,7 @@ def test_node_init_makes_a_private_folder_and_says_what_to_register(tmp_path: Pa
     first = json.loads(CliRunner().invoke(app, arguments).stdout)
     assert len(first["tls_key"]) == 66
     assert stat.S_IMODE((folder / "store.key").stat().st_mode) == 0o600
-    from keyquorum.node.config import load
+    from keyquorum.node.settings.config import load
 
     assert load(folder / "node.toml").chain.router == network.router
     again = json.loads(CliRunner().invoke(app, [*arguments, "--api-port", "7777"]).stdout)

@@ -12,7 +12,7 @@ from keyquorum.cli.login_settings import LoginOptions, LoginSettings
 from keyquorum.cli.ports import HeldPorts, Ports
 from keyquorum.client import Misconfigured
 from keyquorum.gateway import config as gateway_config
-from keyquorum.node import config as node_config
+from keyquorum.node.settings import config as node_config
 
 ROUTER = "0x" + "11" * 20
 

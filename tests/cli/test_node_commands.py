@@ -14,12 +14,12 @@ from typer.testing import CliRunner, Result
 
 from keyquorum.cli.main import app
 from keyquorum.cli.node_folder import NodeFolder
-from keyquorum.node.chain_view import Seen
-from keyquorum.node.config import load
-from keyquorum.node.floor import Floor
-from keyquorum.node.store import Store, StoredShare, StoreError
-from keyquorum.node.strikes import Strikes
-from keyquorum.node.vault import read_key_source
+from keyquorum.node.chain.chain_view import Seen
+from keyquorum.node.chain.floor import Floor
+from keyquorum.node.settings.config import load
+from keyquorum.node.storage.store import Store, StoredShare, StoreError
+from keyquorum.node.storage.strikes import Strikes
+from keyquorum.node.storage.vault import read_key_source
 
 ROUTER = "0x0000000000000000000000000000000000000001"
 ACTIVE, PENDING = bytes(31) + b"\x01", bytes(31) + b"\x02"
@@ -193,7 +193,7 @@ def test_a_disk_that_fails_is_a_clear_error(config: Path, monkeypatch: pytest.Mo
     def full(*_: Any) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("keyquorum.node.database.Writer._attempt", staticmethod(full))
+    monkeypatch.setattr("keyquorum.node.storage.database.Writer._attempt", staticmethod(full))
     error = run_json(config, "pardon", "3", code=2)["error"]
     assert error["code"] == "store_failed" and "full" in error["message"]
 

@@ -32,9 +32,9 @@ from keyquorum.client import (
 )
 from keyquorum.client import session as sessions
 from keyquorum.client.choice import NodeBook
+from keyquorum.client.committee import Committee
 from keyquorum.client.connection import Connection
 from keyquorum.client.errors import BadAnswer, TooExpensive, Unavailable
-from keyquorum.client.fanout import Committee
 from keyquorum.client.logins import Logins
 from keyquorum.client.network import ChainView
 from keyquorum.client.paying import Paying

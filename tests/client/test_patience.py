@@ -14,8 +14,9 @@ import pytest
 
 from keyquorum.client import patience as module
 from keyquorum.client.choice import FAULT_SECONDS, LONGEST_FAULT_SECONDS, NodeBook
+from keyquorum.client.committee import Committee
 from keyquorum.client.errors import BadAnswer, KeyquorumError, Refused, Timeout, Unavailable
-from keyquorum.client.fanout import GRACE_SECONDS, LONGEST_SECONDS, RUNS_USED_UP, Committee, Fanout, Job
+from keyquorum.client.fanout import GRACE_SECONDS, LONGEST_SECONDS, RUNS_USED_UP, Fanout, Job
 from keyquorum.client.patience import FIRST, LEAST, MOST, SPARE_RUNS, Patience
 from keyquorum.client.results import Node
 from keyquorum.client.runs import Asked, FreshRuns, Runs, SignedRuns, fresh, spread

@@ -6,7 +6,7 @@ import pytest
 
 from fake_network import FakeNetwork
 from keyquorum.client import AsyncClient, Key, seen
-from keyquorum.client.fanout import Committee
+from keyquorum.client.committee import Committee
 from keyquorum.client.results import Node
 from keyquorum.client.seen import Change
 

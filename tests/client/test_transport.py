@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import keyquorum
-from keyquorum.client.fanout import Committee
+from keyquorum.client.committee import Committee
 from keyquorum.client.results import Node
 from keyquorum.client.transport import (
     NodeBusy,

@@ -28,7 +28,7 @@ from keyquorum.cli.node_folder import NodeFolder
 from keyquorum.client.async_client import AsyncClient
 from keyquorum.client.network import Network
 from keyquorum.node.app import Node
-from keyquorum.node.config import load
+from keyquorum.node.settings.config import load
 
 HOST = "127.0.0.1"
 ETHER = 10**18

@@ -9,7 +9,7 @@ from eth_account import Account
 from session_kit import login_body, new_key, new_statement, prove
 
 from cluster import Cluster
-from keyquorum.node.places import SHARE, Places
+from keyquorum.node.runs.places import SHARE, Places
 
 PLACES = 8
 

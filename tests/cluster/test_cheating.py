@@ -15,7 +15,7 @@ from cluster import Cluster, replaced
 from keyquorum import intents
 from keyquorum.algebra.field import Q
 from keyquorum.node.app import Node
-from keyquorum.node.minting_notices import Ask, Proposal, Start
+from keyquorum.node.keymaking.minting_notices import Ask, Proposal, Start
 from keyquorum.rounds.session import Envelope
 
 CHEAT = 2

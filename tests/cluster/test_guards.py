@@ -22,7 +22,9 @@ from keyquorum import intents
 from keyquorum.auth.commitment import Commitment
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.formats import jws
-from keyquorum.node import api, chain_view, sessions, signing
+from keyquorum.node import api
+from keyquorum.node.chain import chain_view
+from keyquorum.node.services import sessions, signing
 from keyquorum.refusal import Refusal
 from keyquorum.serving.buckets import Buckets
 

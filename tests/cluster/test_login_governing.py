@@ -23,7 +23,7 @@ from keyquorum.chain.rpc import Sender
 from keyquorum.client.permissions import TYPES
 from keyquorum.client.shares import Share, combine_shares
 from keyquorum.evm.keys import eth_address
-from keyquorum.node import chain_view
+from keyquorum.node.chain import chain_view
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")
 

@@ -30,7 +30,7 @@ from keyquorum import intents
 from keyquorum.auth.request import MAX_LIFETIME
 from keyquorum.auth.revocation import FOREVER
 from keyquorum.chain.devchain.accounts import ACCOUNTS
-from keyquorum.node import chain_view
+from keyquorum.node.chain import chain_view
 from keyquorum.node.openapi import document
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")

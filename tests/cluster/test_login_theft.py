@@ -37,9 +37,9 @@ from keyquorum.auth.commitment import Commitment, Receipt, receipts_needed
 from keyquorum.auth.discord import DISCORD_TYPE, DiscordSettings
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
-from keyquorum.node.auth_settings import origins
-from keyquorum.node.login_store import OtherBinding
-from keyquorum.node.providers import Providers
+from keyquorum.node.services.providers import Providers
+from keyquorum.node.settings.auth_settings import origins
+from keyquorum.node.storage.login_store import OtherBinding
 from provider_kit import USER, Discord
 
 pytestmark = pytest.mark.usefixtures("refusals_uncounted")

@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 from cluster import Cluster
 from keyquorum.client.results import Key
 from keyquorum.node.app import Node
-from keyquorum.node.config import load
-from keyquorum.node.floor import PREFIX
-from keyquorum.node.store import Store
-from keyquorum.node.vault import read_key_source
+from keyquorum.node.chain.floor import PREFIX
+from keyquorum.node.settings.config import load
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.vault import read_key_source
 
 
 async def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:

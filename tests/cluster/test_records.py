@@ -17,8 +17,8 @@ from keyquorum import intents
 from keyquorum.auth import request as requests
 from keyquorum.formats import jws
 from keyquorum.node.app import Node
-from keyquorum.node.identity_secret import PART
-from keyquorum.node.keys import id_of
+from keyquorum.node.keymaking.identity_secret import PART
+from keyquorum.node.storage.keys import id_of
 from keyquorum.protocols import identity_secret
 from keyquorum.protocols.identity_secret import Partial
 from keyquorum.serving.buckets import Buckets

@@ -176,7 +176,7 @@ async def test_a_transfer_ends_the_old_owners_power_and_every_grant_of_his(clust
 async def test_certificate_shaped_bytes_are_never_signed_with_the_network_key(cluster: Cluster) -> None:
     network_key = await cluster.nodes[1]._view.network_key()
     token_id = cluster.nodes[1]._keys and int.from_bytes(
-        __import__("keyquorum.node.keys", fromlist=["id_of"]).id_of(network_key.to_bytes()), "big"
+        __import__("keyquorum.node.storage.keys", fromlist=["id_of"]).id_of(network_key.to_bytes()), "big"
     )
     async with cluster.client(scopes=(1, 5)) as client:
         session = await client.login()

@@ -16,8 +16,8 @@ from keyquorum.auth import siwe
 from keyquorum.auth.wallet_signature import Wrapped
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Sender
-from keyquorum.node import chain_view
-from keyquorum.node.signing import RunChoice
+from keyquorum.node.chain import chain_view
+from keyquorum.node.services.signing import RunChoice
 from keyquorum.refusal import Refusal
 from keyquorum.serving.buckets import Buckets
 

@@ -10,7 +10,7 @@ from cluster import Cluster
 from keyquorum.auth import siwe
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Sender
-from keyquorum.node.quotas import CALLS_PER_LOGIN
+from keyquorum.node.services.quotas import CALLS_PER_LOGIN
 
 MAGIC = "1626ba7e" + "00" * 28
 NEVER = {"an invalid instruction": bytes.fromhex("fe"), "an endless loop": SPINNER, "itself, all the way down": DIVER}

@@ -14,7 +14,7 @@ from codes.code_world import NETWORK, Mailboxes
 from keyquorum.auth.code_assertion import CodeSettings, Issuer
 from keyquorum.cli.main import app
 from keyquorum.codes import config, folder, secrets_file
-from keyquorum.node.auth_settings import parse as parse_auth
+from keyquorum.node.settings.auth_settings import parse as parse_auth
 
 GOOD = f"""
 network = "{NETWORK}"

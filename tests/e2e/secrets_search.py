@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from live import Live
 
 from keyquorum.cli.state import read_key_file
-from keyquorum.node.identity import CHAIN_KEY, TLS_KEY, Identity
-from keyquorum.node.store import Store
-from keyquorum.node.vault import KeySource
+from keyquorum.node.mesh.identity import CHAIN_KEY, TLS_KEY, Identity
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.vault import KeySource
 
 HOLDERS = {
     "account.key": "account", "session.json": "session", "relayer.key": "relayer", "store.key": "store key",

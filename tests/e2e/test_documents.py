@@ -99,7 +99,7 @@ async def test_the_tour_of_the_command_line_runs_as_it_is_typed(network: LocalNe
 
 def test_every_command_and_setting_is_documented() -> None:
     from keyquorum.cli.main import app
-    from keyquorum.node.config import dump_default
+    from keyquorum.node.settings.config import dump_default
 
     text = "".join((ROOT / "docs" / name).read_text() for name in ("cli.md", "operators.md"))
     groups = [group.name for group in app.registered_groups] + [c.name for c in app.registered_commands]

@@ -23,8 +23,8 @@ from live import Live, check_message, resident_bytes
 from secrets_search import identity_of
 
 from keyquorum.client.results import Key
-from keyquorum.node.config import LimitsSection
-from keyquorum.node.identity import Identity
+from keyquorum.node.mesh.identity import Identity
+from keyquorum.node.settings.config import LimitsSection
 
 KNOCK = (
     b"GET /mesh HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

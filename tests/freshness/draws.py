@@ -31,19 +31,19 @@ from keyquorum.client.logins import Logins
 from keyquorum.client.loopback import Loopback
 from keyquorum.client.oauth import Pkce
 from keyquorum.codes import secrets_file
-from keyquorum.node import identity as identities
-from keyquorum.node import vault
 from keyquorum.node.app import Node
-from keyquorum.node.ceremonies import Ceremonies
-from keyquorum.node.certification import Certification
-from keyquorum.node.chain_view import Member, Membership
-from keyquorum.node.config import load
-from keyquorum.node.identity import Identity
-from keyquorum.node.identity_secret import IdentitySecret
-from keyquorum.node.mesh import Mesh
-from keyquorum.node.minting_notices import Proposal, Start
-from keyquorum.node.store import Store
-from keyquorum.node.workshop import POOL
+from keyquorum.node.chain.chain_view import Member, Membership
+from keyquorum.node.keymaking.ceremonies import Ceremonies
+from keyquorum.node.keymaking.certification import Certification
+from keyquorum.node.keymaking.identity_secret import IdentitySecret
+from keyquorum.node.keymaking.minting_notices import Proposal, Start
+from keyquorum.node.keymaking.workshop import POOL
+from keyquorum.node.mesh import identity as identities
+from keyquorum.node.mesh.identity import Identity
+from keyquorum.node.mesh.mesh import Mesh
+from keyquorum.node.settings.config import load
+from keyquorum.node.storage import vault
+from keyquorum.node.storage.store import Store
 from keyquorum.protocols import base_ot, dkg, zero_share
 from keyquorum.protocols.proofs import prove, prove_equal
 from keyquorum.protocols.sign import Products, sign
@@ -372,19 +372,19 @@ DRAWS: dict[tuple[str, str], Draw] = {
     (PROTOCOLS + "multiply.py", "wide = rng.bytes(size"): multiplication,
     (PROTOCOLS + "zero_share.py", "rng.bytes(OPENING_BYTES)"): zero_seed,
     (NODE + "app.py", "self._rng = SystemRng()"): node_rng,
-    (NODE + "mesh.py", "self.boot_id = os.urandom(16)"): boot_id,
-    (NODE + "ceremonies.py", "reference = self._shop.rng.bytes(16)"): lead,
-    (NODE + "ceremonies.py", "nonces = {self._shop.me: self._shop.rng.bytes(32)"): lead,
-    (NODE + "ceremonies.py", "nonce = self._shop.rng.bytes(32)"): answer_to_a_proposal,
-    (NODE + "certification.py", "self._shop.rng.bytes(16))"): certification_nonce,
-    (NODE + "identity_secret.py", "reference = self._rng.bytes(REFERENCE_BYTES)"): identity_question,
-    (NODE + "identity.py", "random_scalar(rng or SystemRng())"): chain_key,
-    (NODE + "identity.py", "password = os.urandom(32)"): tls_password,
-    (NODE + "identity.py", "ec.generate_private_key("): identities._make_tls_key,
-    (NODE + "vault.py", "file.write(os.urandom(KEY_BYTES)"): key_file,
-    (NODE + "vault.py", "data_key = os.urandom(KEY_BYTES)"): data_key,
-    (NODE + "vault.py", "nonce = os.urandom(NONCE_BYTES)"): record,
-    (NODE + "vault.py", "salt, nonce = os.urandom(16), os.urandom"): wrapped,
+    (NODE + "mesh/mesh.py", "self.boot_id = os.urandom(16)"): boot_id,
+    (NODE + "keymaking/ceremonies.py", "reference = self._shop.rng.bytes(16)"): lead,
+    (NODE + "keymaking/ceremonies.py", "nonces = {self._shop.me: self._shop.rng.bytes(32)"): lead,
+    (NODE + "keymaking/ceremonies.py", "nonce = self._shop.rng.bytes(32)"): answer_to_a_proposal,
+    (NODE + "keymaking/certification.py", "self._shop.rng.bytes(16))"): certification_nonce,
+    (NODE + "keymaking/identity_secret.py", "reference = self._rng.bytes(REFERENCE_BYTES)"): identity_question,
+    (NODE + "mesh/identity.py", "random_scalar(rng or SystemRng())"): chain_key,
+    (NODE + "mesh/identity.py", "password = os.urandom(32)"): tls_password,
+    (NODE + "mesh/identity.py", "ec.generate_private_key("): identities._make_tls_key,
+    (NODE + "storage/vault.py", "file.write(os.urandom(KEY_BYTES)"): key_file,
+    (NODE + "storage/vault.py", "data_key = os.urandom(KEY_BYTES)"): data_key,
+    (NODE + "storage/vault.py", "nonce = os.urandom(NONCE_BYTES)"): record,
+    (NODE + "storage/vault.py", "salt, nonce = os.urandom(16), os.urandom"): wrapped,
     ("src/keyquorum/auth/session_key.py", "data = (rng or SystemRng()).bytes(48)"): lambda: (
         SessionPrivateKey.generate().secret_bytes(),
     ),
@@ -418,9 +418,9 @@ PAGE = {
     (JS + "passkey.js", "challenge: toBase64url(random(32))"): "a passkey's challenge",
 }
 EXCUSED = {
-    (NODE + "mesh.py", "pause * random.uniform(0.5, 1.0)"): "spreads out attempts to connect",
-    (NODE + "certification.py", "self._shop.rng.bytes(4))"): "the order in which equally good peers are asked",
-    (NODE + "identity.py", "x509.random_serial_number()"): "nobody looks at the number of a certificate",
+    (NODE + "mesh/mesh.py", "pause * random.uniform(0.5, 1.0)"): "spreads out attempts to connect",
+    (NODE + "keymaking/certification.py", "self._shop.rng.bytes(4))"): "the order in which equally good peers are asked",
+    (NODE + "mesh/identity.py", "x509.random_serial_number()"): "nobody looks at the number of a certificate",
     ("src/keyquorum/auth/session_key.py", "def generate(cls, rng"): "its body is above",
     ("src/keyquorum/cli/state.py", "secrets.token_hex(4)"): "the name of a file that must not exist yet",
     ("src/keyquorum/cli/ports.py", "random.SystemRandom().sample("): "the order in which ports are tried",

@@ -18,9 +18,9 @@ from keyquorum.chain.contracts import Contract, interface
 from keyquorum.chain.devchain.accounts import ACCOUNTS
 from keyquorum.chain.rpc import Reverted, RpcError, Sender
 from keyquorum.client.errors import KeyquorumError
-from keyquorum.node.identity import Identity
-from keyquorum.node.store import Store
-from keyquorum.node.vault import KeySource
+from keyquorum.node.mesh.identity import Identity
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.vault import KeySource
 
 BAD_URLS = {
     "a byte that is no text": b"http://\xff",

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dealer import deal_key
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.node.ceremonies import Ceremonies
-from keyquorum.node.chain_view import Member, Membership
-from keyquorum.node.keys import Keys
-from keyquorum.node.minting_notices import Proposal
-from keyquorum.node.store import Store
-from keyquorum.node.vault import KeySource
-from keyquorum.node.workshop import POOL, Workshop
+from keyquorum.node.chain.chain_view import Member, Membership
+from keyquorum.node.keymaking.ceremonies import Ceremonies
+from keyquorum.node.keymaking.minting_notices import Proposal
+from keyquorum.node.keymaking.workshop import POOL, Workshop
+from keyquorum.node.storage.keys import Keys
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.vault import KeySource
 
 MOMENTS = ("generated", "confirming", "confirmed", "marked")
 SOURCE = KeySource("key-file", b"k" * 32)

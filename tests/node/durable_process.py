@@ -15,12 +15,12 @@ from keyquorum.auth.commitment import Commitment, Receipt
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
-from keyquorum.node.chain_view import Membership
-from keyquorum.node.commitments import Commitments
-from keyquorum.node.login_store import LoginStore
-from keyquorum.node.store import Store
-from keyquorum.node.strikes import Strikes
-from keyquorum.node.vault import KeySource
+from keyquorum.node.chain.chain_view import Membership
+from keyquorum.node.services.commitments import Commitments
+from keyquorum.node.storage.login_store import LoginStore
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.strikes import Strikes
+from keyquorum.node.storage.vault import KeySource
 
 NOW = 1_800_000_000
 SOURCE = KeySource("key-file", b"k" * 32)

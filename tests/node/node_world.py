@@ -18,17 +18,17 @@ import aiohttp
 
 from held_ports import free_port
 from keyquorum.algebra.rng import SystemRng
-from keyquorum.node import wire
-from keyquorum.node.background import Background
-from keyquorum.node.connection import Limits
-from keyquorum.node.identity import Identity, _make_tls_key
-from keyquorum.node.links import Links
-from keyquorum.node.mesh import Mesh, Peer
-from keyquorum.node.pools import Levels, Pools
-from keyquorum.node.store import Store
-from keyquorum.node.strikes import Patience, Strikes
-from keyquorum.node.tls import TrustStore
-from keyquorum.node.vault import KeySource
+from keyquorum.node.mesh import wire
+from keyquorum.node.mesh.connection import Limits
+from keyquorum.node.mesh.identity import Identity, _make_tls_key
+from keyquorum.node.mesh.mesh import Mesh, Peer
+from keyquorum.node.mesh.tls import TrustStore
+from keyquorum.node.pairs.background import Background
+from keyquorum.node.pairs.links import Links
+from keyquorum.node.pairs.pools import Levels, Pools
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.strikes import Patience, Strikes
+from keyquorum.node.storage.vault import KeySource
 from keyquorum.protocols.correlations import Inventory
 
 NETWORK = "eip155:31337:0x0000000000000000000000000000000000000001"

@@ -6,8 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from keyquorum.node.store import Store, StoredShare
-from keyquorum.node.vault import KeySource
+from keyquorum.node.storage.store import Store, StoredShare
+from keyquorum.node.storage.vault import KeySource
 
 
 def share(number: int, **changes: object) -> StoredShare:

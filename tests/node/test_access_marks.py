@@ -14,7 +14,7 @@ from keyquorum.auth.certificate import Certificate
 from keyquorum.auth.method import Proven
 from keyquorum.auth.session_key import SessionKey
 from keyquorum.evm import digests
-from keyquorum.node.access import MARKS_CACHED, Access, _marks_of
+from keyquorum.node.services.access import MARKS_CACHED, Access, _marks_of
 from keyquorum.refusal import Invalid
 
 KEYS = tuple(f"0x{number:064x}" for number in (1, 2))

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from keyquorum.node.answers import Answers
+from keyquorum.node.chain.answers import Answers
 
 
 async def test_what_was_asked_of_late_stays_when_others_come() -> None:

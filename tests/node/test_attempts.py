@@ -10,8 +10,8 @@ import weakref
 import pytest
 
 from keyquorum.formats.strict_json import BadJson
-from keyquorum.node import attempts as module
-from keyquorum.node.attempts import SLOTS, Attempts, Slot
+from keyquorum.node.services import attempts as module
+from keyquorum.node.services.attempts import SLOTS, Attempts, Slot
 from keyquorum.refusal import Refusal
 
 SLOT: Slot = (0, (1, 2))

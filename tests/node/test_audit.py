@@ -15,8 +15,10 @@ import pytest
 from aiohttp import web
 from node_world import until
 
-from keyquorum.node import api, audit
-from keyquorum.node.audit import (
+from keyquorum.node import api
+from keyquorum.node.metrics import Metrics
+from keyquorum.node.services import audit
+from keyquorum.node.services.audit import (
     FAILED,
     FAILURES,
     GRANTED,
@@ -29,8 +31,7 @@ from keyquorum.node.audit import (
     note,
     one_line,
 )
-from keyquorum.node.config import AuditSection
-from keyquorum.node.metrics import Metrics
+from keyquorum.node.settings.config import AuditSection
 from keyquorum.refusal import UNAVAILABLE, Refusal
 from keyquorum.serving.buckets import Meter
 from keyquorum.serving.shell import Limits

@@ -18,29 +18,23 @@ from keyquorum.algebra.curve import generator_times
 from keyquorum.auth import certificate as certificates
 from keyquorum.chain.block import Block
 from keyquorum.chain.rpc import Rpc
-from keyquorum.node import (
-    access,
-    attempts,
-    audit,
-    listener,
-    login_store,
-    recent_blocks,
-    repeated,
-    runner,
-    strangers,
-    uses,
-)
-from keyquorum.node.access import Access
-from keyquorum.node.attempts import Attempts
-from keyquorum.node.audit import Audit, Entry
-from keyquorum.node.chain_view import ChainView, Head
-from keyquorum.node.config import AuditSection
-from keyquorum.node.connection import Limits
-from keyquorum.node.listener import Listener
-from keyquorum.node.recent_blocks import RecentBlocks
+from keyquorum.node import repeated
+from keyquorum.node.chain import recent_blocks, strangers
+from keyquorum.node.chain.chain_view import ChainView, Head
+from keyquorum.node.chain.recent_blocks import RecentBlocks
+from keyquorum.node.chain.strangers import Strangers, Turns
+from keyquorum.node.mesh import listener
+from keyquorum.node.mesh.connection import Limits
+from keyquorum.node.mesh.listener import Listener
 from keyquorum.node.repeated import Repeated
-from keyquorum.node.strangers import Strangers, Turns
-from keyquorum.node.uses import Uses
+from keyquorum.node.runs import runner
+from keyquorum.node.services import access, attempts, audit, uses
+from keyquorum.node.services.access import Access
+from keyquorum.node.services.attempts import Attempts
+from keyquorum.node.services.audit import Audit, Entry
+from keyquorum.node.services.uses import Uses
+from keyquorum.node.settings.config import AuditSection
+from keyquorum.node.storage import login_store
 from keyquorum.refusal import Invalid, Refusal
 from keyquorum.rounds.session import Envelope
 

@@ -12,16 +12,20 @@ import msgspec
 import pytest
 
 import virtual_time
-from keyquorum.node import clocks, minting, pools, providers, quotas, store
-from keyquorum.node.ceremonies import PENDING_LIMIT, Ceremonies
-from keyquorum.node.certification import Certification
-from keyquorum.node.clocks import Clocks
-from keyquorum.node.minting import Minting
-from keyquorum.node.minting_notices import GATHER_SECONDS, Ask, Proposal, Start
-from keyquorum.node.pools import Levels, Pools
-from keyquorum.node.quotas import claim_of
-from keyquorum.node.store import Store, StoreFull
-from keyquorum.node.vault import KeySource
+from keyquorum.node.chain import clocks
+from keyquorum.node.chain.clocks import Clocks
+from keyquorum.node.keymaking import minting
+from keyquorum.node.keymaking.ceremonies import PENDING_LIMIT, Ceremonies
+from keyquorum.node.keymaking.certification import Certification
+from keyquorum.node.keymaking.minting import Minting
+from keyquorum.node.keymaking.minting_notices import GATHER_SECONDS, Ask, Proposal, Start
+from keyquorum.node.pairs import pools
+from keyquorum.node.pairs.pools import Levels, Pools
+from keyquorum.node.services import providers, quotas
+from keyquorum.node.services.quotas import claim_of
+from keyquorum.node.storage import store
+from keyquorum.node.storage.store import Store, StoreFull
+from keyquorum.node.storage.vault import KeySource
 
 # ---- correlations ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +215,7 @@ def test_whom_a_message_claims_to_be_is_no_longer_than_an_address(proof: dict[st
 
 
 def test_a_tenants_own_part_of_the_reserve_comes_back_at_its_rate() -> None:
-    from keyquorum.node.config import QuotasSection
+    from keyquorum.node.settings.config import QuotasSection
 
     made = quotas.Quotas(QuotasSection())
     assert made._allowances.capacity == quotas.ALLOWANCE

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ceremony_process import MOMENTS, SOURCE
 
-from keyquorum.node.keys import Keys
-from keyquorum.node.store import Store
-from keyquorum.node.workshop import POOL
+from keyquorum.node.keymaking.workshop import POOL
+from keyquorum.node.storage.keys import Keys
+from keyquorum.node.storage.store import Store
 
 SCRIPT = Path(__file__).with_name("ceremony_process.py")
 

@@ -19,10 +19,10 @@ from keyquorum.chain.devchain.server import DevChainServer
 from keyquorum.chain.rpc import Reverted, Rpc, RpcUnreachable, Sender
 from keyquorum.evm.address import from_checksum
 from keyquorum.evm.keys import token_id
-from keyquorum.node import chain_quorum, chain_view
 from keyquorum.node.app import NOWHERE, _peers
-from keyquorum.node.chain_view import LATER_SECONDS, ChainUnavailable, ChainView, Seen, Unusable
-from keyquorum.node.mesh import Peer
+from keyquorum.node.chain import chain_quorum, chain_view
+from keyquorum.node.chain.chain_view import LATER_SECONDS, ChainUnavailable, ChainView, Seen, Unusable
+from keyquorum.node.mesh.mesh import Peer
 from pkp_chain import PkpChain, _found_network
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

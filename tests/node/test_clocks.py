@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyquorum.node.clocks import HEARD_SECONDS, SAMPLES, TELL_SECONDS, TOLERANCE_SECONDS, Clocks
+from keyquorum.node.chain.clocks import HEARD_SECONDS, SAMPLES, TELL_SECONDS, TOLERANCE_SECONDS, Clocks
 
 NOW = 1_800_000_000.0
 

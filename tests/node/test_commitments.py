@@ -19,8 +19,8 @@ from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.evm.address import address_of_private
 from keyquorum.formats.strict_json import BadJson
-from keyquorum.node.chain_view import Membership
-from keyquorum.node.commitments import (
+from keyquorum.node.chain.chain_view import Membership
+from keyquorum.node.services.commitments import (
     ALLOWANCE,
     GATEWAYS_ALLOWANCE,
     HOUR,
@@ -31,8 +31,8 @@ from keyquorum.node.commitments import (
     RESERVE,
     Commitments,
 )
-from keyquorum.node.login_store import COMMITMENTS, KEEP_SECONDS, LoginStore
-from keyquorum.node.quotas import client_address
+from keyquorum.node.services.quotas import client_address
+from keyquorum.node.storage.login_store import COMMITMENTS, KEEP_SECONDS, LoginStore
 from keyquorum.refusal import Invalid, Refusal
 
 NOW = 1_800_000_000

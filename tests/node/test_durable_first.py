@@ -12,9 +12,9 @@ import pytest
 from durable_process import COMMITMENT, NOW, PEER, SOURCE, STATEMENT
 
 from keyquorum.auth.commitment import Commitment
-from keyquorum.node.login_store import LoginStore, OtherBinding
-from keyquorum.node.store import Store
-from keyquorum.node.strikes import Strikes
+from keyquorum.node.storage.login_store import LoginStore, OtherBinding
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.strikes import Strikes
 
 SCRIPT = Path(__file__).with_name("durable_process.py")
 

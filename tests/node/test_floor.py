@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from keyquorum.node.chain_view import Seen
-from keyquorum.node.database import StoreFailed
-from keyquorum.node.floor import PREFIX, WRITE_SECONDS, Floor, forget
-from keyquorum.node.store import Store
-from keyquorum.node.vault import KeySource
+from keyquorum.node.chain.chain_view import Seen
+from keyquorum.node.chain.floor import PREFIX, WRITE_SECONDS, Floor, forget
+from keyquorum.node.storage.database import StoreFailed
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.vault import KeySource
 
 SOURCE = KeySource("key-file", b"k" * 32)
 ROUTER = "0x" + "Ab" * 20

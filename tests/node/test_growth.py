@@ -15,12 +15,13 @@ from store_writer import share
 from test_readiness import made
 
 from keyquorum.algebra.curve import generator_times
-from keyquorum.node import login_store, workshop
-from keyquorum.node.keys import Keys
-from keyquorum.node.login_store import KnownSession, LoginStore
-from keyquorum.node.store import Store
-from keyquorum.node.vault import KeySource
-from keyquorum.node.workshop import POOL, Workshop
+from keyquorum.node.keymaking import workshop
+from keyquorum.node.keymaking.workshop import POOL, Workshop
+from keyquorum.node.storage import login_store
+from keyquorum.node.storage.keys import Keys
+from keyquorum.node.storage.login_store import KnownSession, LoginStore
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.vault import KeySource
 
 FEW, MANY = 10, 2_000
 SOURCE = KeySource("key-file", b"k" * 32)

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 from node_world import SOURCE, make_identity
 
-from keyquorum.node import identity as identities
-from keyquorum.node.identity import Identity, NoIdentity, is_proper_certificate, spki_digest
-from keyquorum.node.store import Store
+from keyquorum.node.mesh import identity as identities
+from keyquorum.node.mesh.identity import Identity, NoIdentity, is_proper_certificate, spki_digest
+from keyquorum.node.storage.store import Store
 
 
 def test_an_identity_is_the_same_after_a_restart(tmp_path: Path) -> None:

@@ -11,9 +11,16 @@ import pytest
 from dealer import deal_key
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.node.identity_secret import ANSWER_SECONDS, ANSWERS, ASK, ASK_AGAIN_SECONDS, PART, IdentitySecret
-from keyquorum.node.keys import id_of
-from keyquorum.node.store import ShareUnknown
+from keyquorum.node.keymaking.identity_secret import (
+    ANSWER_SECONDS,
+    ANSWERS,
+    ASK,
+    ASK_AGAIN_SECONDS,
+    PART,
+    IdentitySecret,
+)
+from keyquorum.node.storage.keys import id_of
+from keyquorum.node.storage.store import ShareUnknown
 from keyquorum.protocols.identity_secret import combine, conceal, partial
 from keyquorum.refusal import Invalid
 

@@ -11,11 +11,11 @@ import pytest
 
 from dealer import deal_key
 from keyquorum.evm.keys import token_id
-from keyquorum.node import keys as module
-from keyquorum.node.database import StoreFailed
-from keyquorum.node.keys import Keys, id_of
-from keyquorum.node.store import ShareExists, ShareUnknown, Store
-from keyquorum.node.vault import KeySource
+from keyquorum.node.storage import keys as module
+from keyquorum.node.storage.database import StoreFailed
+from keyquorum.node.storage.keys import Keys, id_of
+from keyquorum.node.storage.store import ShareExists, ShareUnknown, Store
+from keyquorum.node.storage.vault import KeySource
 
 SHARES = [deal_key(3, 2, seed)[1] for seed in range(3)]
 IDS = [id_of(share.public_key.to_bytes()) for share in SHARES]

@@ -9,12 +9,12 @@ import pytest
 from node_world import SOURCE, World, hello, impersonate, present, until, world
 
 from keyquorum.algebra.rng import SystemRng
-from keyquorum.node import links as links_module
-from keyquorum.node import wire
-from keyquorum.node.links import PairLink, _name
-from keyquorum.node.mesh import Link
-from keyquorum.node.store import Store
-from keyquorum.node.strikes import Patience, Strikes
+from keyquorum.node.mesh import wire
+from keyquorum.node.mesh.mesh import Link
+from keyquorum.node.pairs import links as links_module
+from keyquorum.node.pairs.links import PairLink, _name
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.strikes import Patience, Strikes
 from keyquorum.protocols import base_ot, zero_share
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.rounds.errors import Blame

@@ -16,8 +16,8 @@ from aiohttp import web
 from node_world import world
 
 import keyquorum
-from keyquorum.node.connection import Limits
-from keyquorum.node.listener import KEPT_SHARE, PEER_SOURCES_REMEMBERED, Listener
+from keyquorum.node.mesh.connection import Limits
+from keyquorum.node.mesh.listener import KEPT_SHARE, PEER_SOURCES_REMEMBERED, Listener
 
 SOURCES = Path(keyquorum.__file__).parent
 PEER = "198.51.100.7"
@@ -76,8 +76,8 @@ async def test_addresses_of_peers_are_bounded_in_number(listening: Listener) -> 
 def test_who_asks_is_learned_in_few_places_and_counted_by_the_one_rule() -> None:
     raw = re.compile(r"\.sock_accept\(|peername|\.remote\b")
     found = {str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.py") if raw.search(path.read_text())}
-    assert found == {"node/listener.py", "serving/http_server.py", "serving/addresses.py"}
-    for name in ("node/listener.py", "serving/connections.py", "serving/shell.py"):
+    assert found == {"node/mesh/listener.py", "serving/http_server.py", "serving/addresses.py"}
+    for name in ("node/mesh/listener.py", "serving/connections.py", "serving/shell.py"):
         assert "fold(address)" in (SOURCES / name).read_text(), f"{name} counts addresses that it has not folded"
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from keyquorum.auth.commitment import MEMORY_SECONDS
-from keyquorum.node import login_store
-from keyquorum.node.database import StoreFailed
-from keyquorum.node.login_store import _SWEEP, FILE, KEEP_SECONDS, Full, KnownSession, LoginStore, OtherBinding
+from keyquorum.node.storage import login_store
+from keyquorum.node.storage.database import StoreFailed
+from keyquorum.node.storage.login_store import _SWEEP, FILE, KEEP_SECONDS, Full, KnownSession, LoginStore, OtherBinding
 
 NOW = 1_800_000_000
 TOKEN, BINDING, OTHER = b"\x01" * 32, b"\x02" * 32, b"\x03" * 32
@@ -69,7 +69,7 @@ async def test_a_binding_survives_the_process(tmp_path: Path) -> None:
 async def test_a_binding_that_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     script = (
         "import asyncio, pathlib, sys, time\n"
-        "from keyquorum.node.login_store import LoginStore\n"
+        "from keyquorum.node.storage.login_store import LoginStore\n"
         f"store = LoginStore(pathlib.Path({str(tmp_path)!r}))\n"
         f"asyncio.run(store.commit({TOKEN!r}, {BINDING!r}, {NOW}))\n"
         "print('done', flush=True)\ntime.sleep(60)\n"

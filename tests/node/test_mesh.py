@@ -32,12 +32,12 @@ from node_world import (
 )
 
 from held_ports import free_port
-from keyquorum.node import wire
-from keyquorum.node.connection import Limits
-from keyquorum.node.identity import Identity
-from keyquorum.node.listener import CONNECTIONS_PER_PEER
-from keyquorum.node.mesh import Mesh, Peer
-from keyquorum.node.tls import PinMismatch, TrustStore, fetch_certificate
+from keyquorum.node.mesh import wire
+from keyquorum.node.mesh.connection import Limits
+from keyquorum.node.mesh.identity import Identity
+from keyquorum.node.mesh.listener import CONNECTIONS_PER_PEER
+from keyquorum.node.mesh.mesh import Mesh, Peer
+from keyquorum.node.mesh.tls import PinMismatch, TrustStore, fetch_certificate
 
 SID = b"s" * 32
 
@@ -106,9 +106,9 @@ async def test_a_lost_connection_is_made_again_and_both_sides_see_it_go_and_come
 
 
 async def test_a_peer_that_hangs_up_at_once_is_dialled_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keyquorum.node.mesh.random.uniform", lambda low, high: 1.0)
-    monkeypatch.setattr("keyquorum.node.mesh.LONGEST_PAUSE", 0.4)
-    monkeypatch.setattr("keyquorum.node.mesh.LIVED_SECONDS", float("inf"))  # however slow the machine is
+    monkeypatch.setattr("keyquorum.node.mesh.mesh.random.uniform", lambda low, high: 1.0)
+    monkeypatch.setattr("keyquorum.node.mesh.mesh.LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr("keyquorum.node.mesh.mesh.LIVED_SECONDS", float("inf"))  # however slow the machine is
     sleeps: list[float] = []
     sleep = asyncio.sleep
 
@@ -119,7 +119,7 @@ async def test_a_peer_that_hangs_up_at_once_is_dialled_ever_more_slowly(monkeypa
     async with world(2) as w:
         await w.all_up()
         sleeps.clear()
-        monkeypatch.setattr("keyquorum.node.mesh.asyncio.sleep", noting)
+        monkeypatch.setattr("keyquorum.node.mesh.mesh.asyncio.sleep", noting)
         for count in range(1, 5):
             await w.all_up()  # also here: a connection that ends before it is up on both sides is no "down"
             w.nodes[2].mesh.drop(1, "flapping")

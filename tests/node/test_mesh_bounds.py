@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 from node_world import hello, impersonate, present, until, world
 
-from keyquorum.node import wire
-from keyquorum.node.tls import TrustStore
+from keyquorum.node.mesh import wire
+from keyquorum.node.mesh.tls import TrustStore
 
 SIZES = [(wire.FRAME_LIMIT - 1, True), (wire.FRAME_LIMIT + 1, False)]
 

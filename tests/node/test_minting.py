@@ -19,16 +19,16 @@ from keyquorum.algebra.curve import Point, generator_times
 from keyquorum.algebra.field import Q, random_scalar, to_bytes
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.evm.digests import key_batch_digest
-from keyquorum.node import ceremonies, minting_notices
-from keyquorum.node import minting as module
-from keyquorum.node.chain_view import ChainUnavailable, Member, Membership
-from keyquorum.node.database import StoreFailed
-from keyquorum.node.keys import id_of
-from keyquorum.node.minting import Minting
-from keyquorum.node.minting_notices import Answer, Ask, Gatherings, Proposal, Start, share_of
-from keyquorum.node.runner import PeerUnreachable, RunTimeout
-from keyquorum.node.store import StoreFull
-from keyquorum.node.workshop import EXPECTED, NETWORK, POOL
+from keyquorum.node.chain.chain_view import ChainUnavailable, Member, Membership
+from keyquorum.node.keymaking import ceremonies, minting_notices
+from keyquorum.node.keymaking import minting as module
+from keyquorum.node.keymaking.minting import Minting
+from keyquorum.node.keymaking.minting_notices import Answer, Ask, Gatherings, Proposal, Start, share_of
+from keyquorum.node.keymaking.workshop import EXPECTED, NETWORK, POOL
+from keyquorum.node.runs.runner import PeerUnreachable, RunTimeout
+from keyquorum.node.storage.database import StoreFailed
+from keyquorum.node.storage.keys import id_of
+from keyquorum.node.storage.store import StoreFull
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.protocols.sign import SignatureShare, SignatureShares
 from keyquorum.rounds.errors import Abort, Blame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyquorum.node.places import SHARE, Full, Place, Places
+from keyquorum.node.runs.places import SHARE, Full, Place, Places
 
 
 def lost(places: list[Place]) -> list[int]:

@@ -12,10 +12,10 @@ import pytest
 from node_world import Node, World, until, world
 
 from keyquorum.algebra.field import Q
-from keyquorum.node import pools as pools_module
-from keyquorum.node import wire
-from keyquorum.node.links import Links, PairLink
-from keyquorum.node.pools import Levels, Pools
+from keyquorum.node.mesh import wire
+from keyquorum.node.pairs import pools as pools_module
+from keyquorum.node.pairs.links import Links, PairLink
+from keyquorum.node.pairs.pools import Levels, Pools
 
 
 def parts(node: Node) -> tuple[Links, Pools]:

@@ -10,11 +10,11 @@ from keyquorum.chain import contracts
 from keyquorum.chain.rpc import Reverted, RpcError, RpcUnreachable
 from keyquorum.formats.strict_json import BadJson
 from keyquorum.intents.intent import BadIntent
-from keyquorum.node.chain_view import ChainUnavailable, Unusable
-from keyquorum.node.database import StoreFailed
-from keyquorum.node.problem import explain
-from keyquorum.node.runner import AlreadyRun, PeerUnreachable, RunTimeout
-from keyquorum.node.store import ShareCorrupt, ShareUnknown
+from keyquorum.node.chain.chain_view import ChainUnavailable, Unusable
+from keyquorum.node.runs.runner import AlreadyRun, PeerUnreachable, RunTimeout
+from keyquorum.node.services.problem import explain
+from keyquorum.node.storage.database import StoreFailed
+from keyquorum.node.storage.store import ShareCorrupt, ShareUnknown
 from keyquorum.protocols.correlations import Depleted
 from keyquorum.refusal import Invalid, Refusal
 from keyquorum.rounds.errors import Abort, Blame

@@ -12,8 +12,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from keyquorum.auth.provider import origin
-from keyquorum.node import providers
-from keyquorum.node.providers import Providers
+from keyquorum.node.services import providers
+from keyquorum.node.services.providers import Providers
 from keyquorum.refusal import Invalid
 
 TOKEN = "a-token-that-nobody-may-see"

@@ -12,9 +12,8 @@ import pytest
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.request import MAX_RUNS
-from keyquorum.node import signing as signing_module
-from keyquorum.node.config import QuotasSection
-from keyquorum.node.quotas import (
+from keyquorum.node.services import signing as signing_module
+from keyquorum.node.services.quotas import (
     ALLOWANCE,
     CALLS_PER_LOGIN,
     CLAIMS,
@@ -27,7 +26,8 @@ from keyquorum.node.quotas import (
     claim_of,
     client_address,
 )
-from keyquorum.node.signing import RunChoice, Signing
+from keyquorum.node.services.signing import RunChoice, Signing
+from keyquorum.node.settings.config import QuotasSection
 from keyquorum.refusal import Refusal
 
 ADA, BOB = (1, b"a" * 20), (1, b"b" * 20)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from keyquorum.node.database import StoreFailed
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.status import Status
+from keyquorum.node.storage.database import StoreFailed
 
 
 def made() -> Any:

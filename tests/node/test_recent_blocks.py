@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from keyquorum.chain.block import Block
 from keyquorum.chain.rpc import Rpc
-from keyquorum.node.recent_blocks import RecentBlocks
+from keyquorum.node.chain.recent_blocks import RecentBlocks
 
 
 def block(number: int, fork: int = 0) -> Block:

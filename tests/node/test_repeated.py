@@ -15,8 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyquorum.node import app
-from keyquorum.node.database import DAMAGED, StoreFailed, Writer, connect, explain
 from keyquorum.node.repeated import SAID_AGAIN_SECONDS, Repeated
+from keyquorum.node.storage.database import DAMAGED, StoreFailed, Writer, connect, explain
 from keyquorum.rounds.errors import Abort
 from keyquorum.serving import forever
 from keyquorum.serving.forever import PartEnded, until_asked

@@ -11,9 +11,9 @@ from typing import Annotated
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.node import runner as runners
-from keyquorum.node.places import Places
-from keyquorum.node.runner import AlreadyRun, PeerUnreachable, Runner, RunTimeout, culprits_of
+from keyquorum.node.runs import runner as runners
+from keyquorum.node.runs.places import Places
+from keyquorum.node.runs.runner import AlreadyRun, PeerUnreachable, Runner, RunTimeout, culprits_of
 from keyquorum.rounds.errors import Abort, Blame
 from keyquorum.rounds.message import Message, octets
 from keyquorum.rounds.party import Party

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.node.config import QuotasSection
-from keyquorum.node.quotas import Quotas
-from keyquorum.node.signing import RunChoice, Signing
+from keyquorum.node.services.quotas import Quotas
+from keyquorum.node.services.signing import RunChoice, Signing
+from keyquorum.node.settings.config import QuotasSection
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.refusal import Refusal
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from store_writer import share
 
-from keyquorum.node import vault
-from keyquorum.node.config import KeysSection
-from keyquorum.node.database import MOST_PER_COMMIT, StoreFailed, Writer, connect
-from keyquorum.node.store import ShareCorrupt, ShareExists, ShareUnknown, Store, StoreError
-from keyquorum.node.vault import Cost, KeySource, KeyUnavailable, WrongKey, read_key_source, write_key_file
+from keyquorum.node.settings.config import KeysSection
+from keyquorum.node.storage import vault
+from keyquorum.node.storage.database import MOST_PER_COMMIT, StoreFailed, Writer, connect
+from keyquorum.node.storage.store import ShareCorrupt, ShareExists, ShareUnknown, Store, StoreError
+from keyquorum.node.storage.vault import Cost, KeySource, KeyUnavailable, WrongKey, read_key_source, write_key_file
 
 SOURCE = KeySource("key-file", b"k" * 32)
 CHEAP = Cost(memory_kib=64, passes=1, lanes=1)
@@ -395,7 +395,7 @@ async def test_a_new_passphrase_opens_the_same_shares(tmp_path: Path) -> None:
 def test_a_tampered_key_record_is_refused_without_spending_memory_on_it(tmp_path: Path) -> None:
     import msgspec
 
-    from keyquorum.node.vault import Sealed, Vault
+    from keyquorum.node.storage.vault import Sealed, Vault
 
     source = KeySource("argon2id", b"correct horse")
     _, sealed = Vault.create(source, CHEAP)

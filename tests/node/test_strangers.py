@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from keyquorum.chain.guarded_call import INNER_GAS
-from keyquorum.node.chain_view import ChainUnavailable, Head
-from keyquorum.node.problem import explain
-from keyquorum.node.strangers import Crowded, Strangers, Turns
+from keyquorum.node.chain.chain_view import ChainUnavailable, Head
+from keyquorum.node.chain.strangers import Crowded, Strangers, Turns
+from keyquorum.node.services.problem import explain
 from keyquorum.serving.places import Places
 
 WALLET = b"\x01" * 20

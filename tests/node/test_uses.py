@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyquorum.node.uses import LIFETIME, Uses
+from keyquorum.node.services.uses import LIFETIME, Uses
 from keyquorum.refusal import Invalid
 
 NOW = 1_800_000_000

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyquorum.node import wire
+from keyquorum.node.mesh import wire
+from keyquorum.node.settings.bounds import LARGEST_BATCH
 from keyquorum.protocols.multiply import reply_bytes, request_bytes
 
 LINK = bytes(range(16))
@@ -76,7 +77,7 @@ def test_a_field_of_another_type_is_refused(frame: wire.Frame) -> None:
         msgspec.msgpack.encode([32, LINK + b"x", 1, b""]),
         msgspec.msgpack.encode([2, "line\n"]),
         msgspec.msgpack.encode([17, "topic\n", b"", b""]),
-        msgspec.msgpack.encode([33, LINK, 0, wire.LARGEST_BATCH + 1, b""]),
+        msgspec.msgpack.encode([33, LINK, 0, LARGEST_BATCH + 1, b""]),
     ],
 )
 def test_what_is_no_frame_is_refused(content: bytes) -> None:
@@ -101,7 +102,7 @@ def test_a_frame_of_any_size_travels_in_bounded_pieces(size: int) -> None:
 
 
 def test_the_largest_batch_fits_and_nothing_much_larger_does() -> None:
-    size = wire.LARGEST_BATCH
+    size = LARGEST_BATCH
     for frame in (
         wire.BatchReply(LINK, 1, bytes(reply_bytes(size))),
         wire.BatchRequest(LINK, 1, size, bytes(request_bytes(size))),

@@ -18,8 +18,8 @@ from keyquorum.auth.discord import DiscordSettings
 from keyquorum.auth.method import Committee, Context, method
 from keyquorum.auth.oidc import Issuer, OidcSettings
 from keyquorum.client.fanout import Committee as Nodes
-from keyquorum.node.auth_settings import origins, parse
-from keyquorum.node.providers import Providers
+from keyquorum.node.services.providers import Providers
+from keyquorum.node.settings.auth_settings import origins, parse
 from provider_kit import USER, Discord, Person, new_statement, node_provider
 
 DOCS = Path(__file__).parents[2] / "docs" / "auth"

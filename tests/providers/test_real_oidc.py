@@ -18,8 +18,8 @@ from keyquorum.client import oidc
 from keyquorum.client.errors import KeyquorumError, Misconfigured, Refused
 from keyquorum.client.oidc import OidcLogin
 from keyquorum.formats.text import from_base64url
-from keyquorum.node.auth_settings import origins
-from keyquorum.node.providers import Providers
+from keyquorum.node.services.providers import Providers
+from keyquorum.node.settings.auth_settings import origins
 from keyquorum.refusal import Invalid
 from provider_kit import NodeProvider, Person, mock_provider, new_statement, node_provider
 

@@ -26,7 +26,7 @@ def module_of(path: Path) -> str:
 
 def reached() -> list[Path]:
     base = SOURCE / "keyquorum"
-    globs = [*(f"{package}/*.py" for package in REACHED), *READERS]
+    globs = [*(f"{package}/**/*.py" for package in REACHED), *READERS]
     return sorted(path for glob in globs for path in base.glob(glob))
 
 
@@ -153,10 +153,10 @@ EXCUSED: dict[str, dict[str, str]] = {
         "intents.evm_calls": "WORD",
         "intents.intent": "PERSONAL_MESSAGE RAW_DIGEST TRANSACTION TYPED_DATA",
         "chain.block": "NUMBERS",
-        "node.database": "_DENIED",
-        "node.identity_secret": "REFERENCE_BYTES",
-        "node.share_records": "SCHEMA",
-        "node.vault": "KEY_BYTES",
+        "node.storage.database": "_DENIED",
+        "node.keymaking.identity_secret": "REFERENCE_BYTES",
+        "node.storage.share_records": "SCHEMA",
+        "node.storage.vault": "KEY_BYTES",
         "serving.log_lines": "STANDARD_ERROR",
     },
     "how often this program looks by itself: more often or more seldom costs only its own time": {
@@ -164,11 +164,11 @@ EXCUSED: dict[str, dict[str, str]] = {
         "client.fanout": "BACKOFF_SECONDS PROBE_PAUSES",
         "gateway.relay": "POOL_PAUSE",
         "gateway.signups": "POOL_PAUSE",
-        "node.ceremonies": "LINK_PAUSE",
-        "node.certification": "CATCH_UP_PAUSE",
-        "node.mesh": "FIRST_PAUSE LONGEST_WATCH_PAUSE",
-        "node.minting": "GENESIS_PAUSE",
-        "node.signing": "POOL_PAUSE",
+        "node.keymaking.ceremonies": "LINK_PAUSE",
+        "node.keymaking.certification": "CATCH_UP_PAUSE",
+        "node.mesh.mesh": "FIRST_PAUSE LONGEST_WATCH_PAUSE",
+        "node.keymaking.minting": "GENESIS_PAUSE",
+        "node.services.signing": "POOL_PAUSE",
         "serving.http_server": "ACCEPT_PAUSE",
         "serving.log_lines": "RETRY_SECONDS",
     },
@@ -182,8 +182,8 @@ EXCUSED: dict[str, dict[str, str]] = {
         "codes.http_sms": "GOOD_FOR_SECONDS",
         "codes.service": "CLOSING_SECONDS",
         "codes.smtp": "SECONDS",
-        "node.chain_quorum": "SLOW_SECONDS",
-        "node.providers": "TIMEOUT",
+        "node.chain.chain_quorum": "SLOW_SECONDS",
+        "node.services.providers": "TIMEOUT",
         "serving.forever": "LAST_SECONDS",
         "serving.http_server": "GRACE",
         "serving.log_lines": "LAST_SECONDS",
@@ -195,15 +195,15 @@ EXCUSED: dict[str, dict[str, str]] = {
         "client.learned": "ALONE CLEARLY",
         "client.patience": "FASTEST LONGER SOON SPARE_FOR_EACH TIMES",
         "client.runs": "FEW LOST_TOGETHER",
-        "node.background": "NICENESS",
+        "node.pairs.background": "NICENESS",
     },
     "what this program asks for when nobody says; who is asked has the bound": {
         "auth.statement": "DEFAULT_USES",
         "client.logins": "RENEW_SECONDS",
         "client.permissions": "DEADLINE_SECONDS",
         "client.session": "DEFAULT_SCOPES REQUEST_SECONDS",
-        "node.certification": "BATCH_GAS KEY_GAS",
-        "node.minting": "VOTE_GAS",
+        "node.keymaking.certification": "BATCH_GAS KEY_GAS",
+        "node.keymaking.minting": "VOTE_GAS",
     },
     "how much is shown to people, or told of what is refused anyway": {
         "formats.strict_json": "EXPLAINED_BYTES _SHOWN _SHOWN_TOKEN",
@@ -211,10 +211,10 @@ EXCUSED: dict[str, dict[str, str]] = {
         "codes.message": "_SHOWN_KEYS",
         "codes.service": "_RANGE_DIGITS _SHOWN_TAG_BYTES",
         "intents.show": "UNLIMITED_FROM",
-        "node.database": "LITTLE",
+        "node.storage.database": "LITTLE",
     },
     "part of what a connection may send in a while, whose bound is tested as a whole": {
-        "node.connection": "FRAME_OVERHEAD"
+        "node.mesh.connection": "FRAME_OVERHEAD"
     },
 }
 
@@ -248,13 +248,14 @@ def test_what_counts_as_a_number_and_as_named() -> None:
     assert numbers(text) == ["A", "B", "C", "T", "G"]
     assert numbers("def f():\n    A = 1\n") == []
     uses = """
-from keyquorum.node import runner, pools as p
-from keyquorum.node.wire import PART_BYTES as BYTES
-import keyquorum.node.mesh
+from keyquorum.node.runs import runner
+from keyquorum.node.pairs import pools as p
+from keyquorum.node.mesh.wire import PART_BYTES as BYTES
+import keyquorum.node.mesh.mesh
 runner.EARLY_SECONDS
 patch.setattr(p, "TICK", 0)
-patch.setattr("keyquorum.node.store.ROOM", 0)
-keyquorum.node.mesh.FIRST_PAUSE
+patch.setattr("keyquorum.node.storage.store.ROOM", 0)
+keyquorum.node.mesh.mesh.FIRST_PAUSE
 other.EARLY_PER_PEER
 """
     found = {f"{module.rpartition('.')[2]}.{name}" for module, name in named(uses)}
@@ -263,4 +264,5 @@ other.EARLY_PER_PEER
 
 
 def test_a_name_that_a_module_only_passes_on_is_the_one_it_was_made_with() -> None:
-    assert named("from keyquorum.node.minting import LARGEST_BATCH") == {("keyquorum.node.ceremonies", "LARGEST_BATCH")}
+    uses = "from keyquorum.node.keymaking.minting import LARGEST_BATCH"
+    assert named(uses) == {("keyquorum.node.keymaking.ceremonies", "LARGEST_BATCH")}

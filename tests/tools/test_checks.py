@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from check_imports import violations
+from check_imports import circles, upward, violations
 from check_spec_steps import differences, steps_of_code, steps_of_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +17,7 @@ def test_spec_and_code_have_the_same_steps() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    assert violations(ROOT) == []
+    assert violations(ROOT) == upward(ROOT) == circles(ROOT) == []
 
 
 PAGE = "# Title\n\n**1.1** first\n\n**1.2** second, see **3.3** and\ntext **9.9** inside\n"
@@ -57,7 +57,7 @@ def test_each_difference_between_page_and_file_is_found(tmp_path: Path, page, co
     ("place", "line", "wrong"),
     [
         ("protocols/x.py", "from keyquorum.rounds.errors import Abort", False),
-        ("protocols/x.py", "from keyquorum.node.store import Store", True),
+        ("protocols/x.py", "from keyquorum.node.storage.store import Store", True),
         ("protocols/x.py", "import asyncio", True),
         ("protocols/x.py", "def f():\n    import time", True),
         ("protocols/x.py", "from os import path", True),
@@ -81,3 +81,30 @@ def test_each_difference_between_page_and_file_is_found(tmp_path: Path, page, co
 )
 def test_each_import_in_the_wrong_direction_is_found(tmp_path: Path, place: str, line: str, wrong: bool) -> None:
     assert bool(violations(tree(tmp_path, {f"src/keyquorum/{place}": line}))) is wrong
+
+
+@pytest.mark.parametrize(
+    ("place", "source", "wrong"),
+    [
+        ("mesh/links.py", "from keyquorum.node.storage.store import Store", False),
+        ("mesh/links.py", "from keyquorum.node.mesh import wire", False),
+        ("mesh/links.py", "from keyquorum.node.services.signing import Signing", True),
+        ("mesh/links.py", "from keyquorum.node.app import Node", True),
+        ("mesh/links.py", "def late():\n    from keyquorum.node.keymaking import minting", True),
+        ("app.py", "from keyquorum.node.services.signing import Signing", False),
+        ("attic/x.py", "from keyquorum.node.storage.store import Store", True),
+    ],
+)
+def test_a_room_of_a_package_imports_from_those_above_it_only(
+    tmp_path: Path, place: str, source: str, wrong: bool
+) -> None:
+    assert bool(upward(tree(tmp_path, {f"src/keyquorum/node/{place}": source}))) is wrong
+
+
+def test_no_file_imports_itself_by_way_of_others(tmp_path: Path) -> None:
+    one = "from keyquorum.a.two import x\n"
+    two = "if TYPE_CHECKING:\n    from keyquorum.a import three\n"
+    three = "def late():\n    import keyquorum.a.one\n"
+    files = {"one": one, "two": two, "three": three, "four": one}
+    found = circles(tree(tmp_path, {f"src/keyquorum/a/{name}.py": text for name, text in files.items()}))
+    assert [line.split()[0].rpartition(".")[2] for line in found] == ["one", "three", "two"]

@@ -18,7 +18,7 @@ import typer
 from keyquorum.cli.output import UNAVAILABLE, UNEXPECTED, JsonOption, command
 
 if TYPE_CHECKING:
-    from keyquorum.node.store import Store
+    from keyquorum.node.storage.store import Store
 
 app = typer.Typer(help="Set up and run one node.", no_args_is_help=True)
 
@@ -134,7 +134,7 @@ def pardon(
     """
     with command(as_json) as out:
         from keyquorum.client.errors import Misconfigured
-        from keyquorum.node.strikes import Strikes
+        from keyquorum.node.storage.strikes import Strikes
 
         with _stopped(config) as store:
             noted = next((entry for entry in _strikes(store) if entry["party"] == party), None)
@@ -152,7 +152,7 @@ def forget_chain(config: ConfigOption, as_json: JsonOption = False) -> None:
     Only for a chain that was put back on purpose: on an older chain what was revoked since is not revoked.
     """
     with command(as_json) as out:
-        from keyquorum.node.floor import forget, known_floors
+        from keyquorum.node.chain.floor import forget, known_floors
 
         with _stopped(config) as store:
             floors = known_floors(store)
@@ -188,7 +188,7 @@ def release(
 
 async def _release(store: Store, token_id: bytes, epochs: list[int]) -> None:
     from keyquorum.client.errors import Misconfigured
-    from keyquorum.node.store import ShareCorrupt, ShareUnknown
+    from keyquorum.node.storage.store import ShareCorrupt, ShareUnknown
 
     for epoch in epochs:
         try:
@@ -205,7 +205,7 @@ async def _release(store: Store, token_id: bytes, epochs: list[int]) -> None:
 def _strikes(store: Store) -> list[dict[str, Any]]:
     import msgspec
 
-    from keyquorum.node.strikes import Strikes
+    from keyquorum.node.storage.strikes import Strikes
 
     quarantined = Strikes(store).quarantined()
     counts = {
@@ -223,9 +223,9 @@ def _strikes(store: Store) -> list[dict[str, Any]]:
 def _stopped(config: Path) -> Iterator[Store]:
     """Open the store of a node that is not running; its errors become errors with a hint."""
     from keyquorum.client.errors import Misconfigured
-    from keyquorum.node.config import load
-    from keyquorum.node.store import Store, StoreError, StoreFailed
-    from keyquorum.node.vault import read_key_source
+    from keyquorum.node.settings.config import load
+    from keyquorum.node.storage.store import Store, StoreError, StoreFailed
+    from keyquorum.node.storage.vault import read_key_source
 
     settings = load(config)
     try:

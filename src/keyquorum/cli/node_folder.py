@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from keyquorum.node import config, vault
-from keyquorum.node.identity import Identity, NoIdentity
-from keyquorum.node.store import Store, StoreError
+from keyquorum.node.mesh.identity import Identity, NoIdentity
+from keyquorum.node.settings import config
+from keyquorum.node.storage import vault
+from keyquorum.node.storage.store import Store, StoreError
 
 KEY_FILE, DATA, SETTINGS = "store.key", "data", "node.toml"
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from keyquorum.client.committee import Committee
 from keyquorum.client.errors import KeyquorumError, Refused, Unavailable
-from keyquorum.client.fanout import Committee
 from keyquorum.client.transport import NodeError, NodeRefused, Transport
 
 A = TypeVar("A")

@@ -8,7 +8,7 @@ import msgspec
 
 from keyquorum.auth.commitment import Commitment
 from keyquorum.client.broadcast import ask_all
-from keyquorum.client.fanout import Committee
+from keyquorum.client.committee import Committee
 from keyquorum.client.transport import Transport, encode
 
 PATH = "/v1/commitments"

@@ -19,8 +19,9 @@ import msgspec
 from keyquorum.algebra.curve import Point
 from keyquorum.chain.rpc import Rpc
 from keyquorum.client.choice import NodeBook
+from keyquorum.client.committee import Committee
 from keyquorum.client.errors import ChainError, KeyquorumError, Misconfigured, Timeout, Unavailable
-from keyquorum.client.fanout import RUNS_USED_UP, Committee, Fanout
+from keyquorum.client.fanout import RUNS_USED_UP, Fanout
 from keyquorum.client.network import ChainView, Facts, Network
 from keyquorum.client.results import Key, NetworkStatus, Node, token_from
 from keyquorum.client.runs import Asked, Signers, fresh, spread

@@ -20,8 +20,8 @@ from keyquorum.auth.provider import host_of, origin
 from keyquorum.auth.statement import Statement
 from keyquorum.chain import registry
 from keyquorum.client import commitments, oauth
+from keyquorum.client.committee import Committee as Nodes
 from keyquorum.client.errors import Misconfigured, Unavailable
-from keyquorum.client.fanout import Committee as Nodes
 from keyquorum.client.loopback import Loopback
 from keyquorum.client.network import ChainView
 from keyquorum.client.oauth import LOGIN_SECONDS, OpenUrl, Pkce

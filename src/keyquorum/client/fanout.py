@@ -25,18 +25,17 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from keyquorum.client.choice import NodeBook
+from keyquorum.client.committee import Committee
 from keyquorum.client.errors import BadAnswer, KeyquorumError, Timeout
 from keyquorum.client.learned import RUNS_USED_UP, Attempt, Learned
 from keyquorum.client.patience import Patience
-from keyquorum.client.results import Node
 from keyquorum.client.runs import Run, Runs
 from keyquorum.client.transport import NodeError, Transport
 
-__all__ = ["RUNS_USED_UP", "Committee", "Fanout", "Job"]
+__all__ = ["RUNS_USED_UP", "Fanout", "Job"]
 
 ATTEMPTS = 8
 GRACE_SECONDS = 0.25
@@ -52,20 +51,6 @@ HEARSAY_WEIGHT = 0.5
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Committee:
-    """The nodes of an epoch and how many of them must sign."""
-
-    nodes: tuple[Node, ...]
-    threshold: int
-    epoch: int = 0
-
-    @property
-    def urls(self) -> dict[int, str]:
-        """Return the node URLs by party; "" for a node that cannot be reached, to which every request fails."""
-        return {node.party: node.url or "" for node in self.nodes}
 
 
 class Job(ABC, Generic[A, T]):

@@ -6,13 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from keyquorum.client.committee import Committee
 from keyquorum.client.errors import BadAnswer, KeyquorumError, Refused, Unavailable
 from keyquorum.client.transport import NodeBusy, NodeDown, NodeError, NodeGarbage, NodeRefused
-
-if TYPE_CHECKING:
-    from keyquorum.client.fanout import Committee
 
 RUNS_USED_UP = "runs_used_up"
 # Refusals that concern who asks, not the node: another node says the same.

@@ -27,8 +27,8 @@ from keyquorum.chain.block import Block, read_block
 from keyquorum.chain.contracts import CONTRACT_NAMES, Contract, interface
 from keyquorum.chain.fees import TooDear
 from keyquorum.chain.rpc import Reverted, Rpc, RpcError, RpcUnreachable
+from keyquorum.client.committee import Committee
 from keyquorum.client.errors import ChainError, Misconfigured, Refused, TooExpensive
-from keyquorum.client.fanout import Committee
 from keyquorum.client.results import Key, Node, token_hex
 from keyquorum.client.transport import NodeError, Transport
 from keyquorum.evm.address import checksum

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from keyquorum.client.fanout import Committee
+from keyquorum.client.committee import Committee
 from keyquorum.client.transport import NodeError, Transport
 
 PATH = "/v1/network"

@@ -17,7 +17,7 @@ import msgspec
 
 from keyquorum.auth.revocation import read_revocation
 from keyquorum.client.broadcast import ask_all
-from keyquorum.client.fanout import Committee
+from keyquorum.client.committee import Committee
 from keyquorum.client.transport import Transport, encode
 from keyquorum.refusal import Invalid
 

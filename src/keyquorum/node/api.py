@@ -16,11 +16,11 @@ from keyquorum import __version__
 from keyquorum.auth.request import MAX_BYTES
 from keyquorum.evm.address import checksum
 from keyquorum.evm.keys import is_key_id
-from keyquorum.node.audit import FAILED, GRANTED, REFUSED, Audit
 from keyquorum.node.metrics import CONTENT_TYPE, Metrics
 from keyquorum.node.openapi import document
-from keyquorum.node.problem import explain
-from keyquorum.node.quotas import client_address
+from keyquorum.node.services.audit import FAILED, GRANTED, REFUSED, Audit
+from keyquorum.node.services.problem import explain
+from keyquorum.node.services.quotas import client_address
 from keyquorum.refusal import MALFORMED, UNAVAILABLE, Refusal
 from keyquorum.serving.exposition import Exposition
 from keyquorum.serving.problem import HUNG_UP, json_response

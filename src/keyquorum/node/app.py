@@ -22,36 +22,38 @@ import structlog
 from keyquorum import __version__
 from keyquorum.algebra.rng import SystemRng
 from keyquorum.chain.rpc import Rpc, Sender
-from keyquorum.node import api, clocks, wire
-from keyquorum.node.access import Access
-from keyquorum.node.audit import GRANTED, Audit, Entry
-from keyquorum.node.auth_settings import origins
-from keyquorum.node.background import Background
-from keyquorum.node.chain_view import ChainUnavailable, ChainView, Membership
-from keyquorum.node.clocks import Clocks
-from keyquorum.node.commitments import Commitments
-from keyquorum.node.config import NodeConfig, PoolsSection, load
-from keyquorum.node.connection import Limits
-from keyquorum.node.floor import Floor
-from keyquorum.node.identity import Identity
-from keyquorum.node.identity_secret import IdentitySecret
-from keyquorum.node.keys import Keys
-from keyquorum.node.links import Links
-from keyquorum.node.login_store import LoginStore
-from keyquorum.node.mesh import Mesh, Peer
+from keyquorum.node import api
+from keyquorum.node.chain import clocks
+from keyquorum.node.chain.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.chain.clocks import Clocks
+from keyquorum.node.chain.floor import Floor
+from keyquorum.node.keymaking.identity_secret import IdentitySecret
+from keyquorum.node.keymaking.minting import Minting
+from keyquorum.node.mesh import wire
+from keyquorum.node.mesh.connection import Limits
+from keyquorum.node.mesh.identity import Identity
+from keyquorum.node.mesh.mesh import Mesh, Peer
 from keyquorum.node.metrics import Metrics
-from keyquorum.node.minting import Minting
-from keyquorum.node.pools import RETIRE_SECONDS, Levels, Pools
-from keyquorum.node.providers import Providers
-from keyquorum.node.quotas import Quotas
+from keyquorum.node.pairs.background import Background
+from keyquorum.node.pairs.links import Links
+from keyquorum.node.pairs.pools import RETIRE_SECONDS, Levels, Pools
 from keyquorum.node.repeated import Repeated
-from keyquorum.node.runner import EARLY_SECONDS, Runner
-from keyquorum.node.sessions import Sessions, Verification
-from keyquorum.node.signing import Signing
+from keyquorum.node.runs.runner import EARLY_SECONDS, Runner
+from keyquorum.node.services.access import Access
+from keyquorum.node.services.audit import GRANTED, Audit, Entry
+from keyquorum.node.services.commitments import Commitments
+from keyquorum.node.services.providers import Providers
+from keyquorum.node.services.quotas import Quotas
+from keyquorum.node.services.sessions import Sessions, Verification
+from keyquorum.node.services.signing import Signing
+from keyquorum.node.settings.auth_settings import origins
+from keyquorum.node.settings.config import NodeConfig, PoolsSection, load
 from keyquorum.node.status import Status
-from keyquorum.node.store import Store
-from keyquorum.node.strikes import Strikes
-from keyquorum.node.vault import read_key_source
+from keyquorum.node.storage.keys import Keys
+from keyquorum.node.storage.login_store import LoginStore
+from keyquorum.node.storage.store import Store
+from keyquorum.node.storage.strikes import Strikes
+from keyquorum.node.storage.vault import read_key_source
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.rounds.session import Envelope
 from keyquorum.serving.forever import PartEnded, forever, until_asked

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import structlog
 
-from keyquorum.node.database import StoreFailed
-from keyquorum.node.workshop import EXPECTED
+from keyquorum.node.keymaking.workshop import EXPECTED
+from keyquorum.node.storage.database import StoreFailed
 
 log = structlog.get_logger("keyquorum.node")
 

@@ -16,17 +16,17 @@ from prometheus_client.registry import Collector
 from keyquorum import __version__
 from keyquorum.auth.method import methods
 from keyquorum.node import api
-from keyquorum.node.chain_view import MAX_AGE, ChainView, Membership
-from keyquorum.node.clocks import Clocks
-from keyquorum.node.identity_secret import IdentitySecret
-from keyquorum.node.keys import Keys
-from keyquorum.node.links import Links
-from keyquorum.node.mesh import Mesh
+from keyquorum.node.chain.chain_view import MAX_AGE, ChainView, Membership
+from keyquorum.node.chain.clocks import Clocks
+from keyquorum.node.keymaking.identity_secret import IdentitySecret
+from keyquorum.node.keymaking.workshop import Workshop
+from keyquorum.node.mesh.mesh import Mesh
 from keyquorum.node.metrics import Metrics
-from keyquorum.node.pools import Pools
-from keyquorum.node.runner import Runner
-from keyquorum.node.store import Store
-from keyquorum.node.workshop import Workshop
+from keyquorum.node.pairs.links import Links
+from keyquorum.node.pairs.pools import Pools
+from keyquorum.node.runs.runner import Runner
+from keyquorum.node.storage.keys import Keys
+from keyquorum.node.storage.store import Store
 from keyquorum.refusal import NOT_FOUND, UNAVAILABLE, Refusal
 
 

@@ -1,0 +1,1 @@
+"""New keys: ceremonies, certificates by the network key, and registration on the chain."""

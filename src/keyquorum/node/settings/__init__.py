@@ -1,0 +1,1 @@
+"""What an operator writes: every setting of a node, its default and its bounds."""

@@ -1,0 +1,1 @@
+"""What must outlast a crash: shares, secrets and logins, sealed and durable before anybody hears of them."""
