@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOUSE = {
     "formats": set[str](),
     "algebra": set[str](),
-    "evm": {"algebra", "formats"},
+    "evm": {"formats"},
     "rounds": {"algebra"},
     "protocols": {"algebra", "rounds"},
     "intents": {"algebra", "formats", "evm"},

@@ -419,7 +419,10 @@ PAGE = {
 }
 EXCUSED = {
     (NODE + "mesh/mesh.py", "pause * random.uniform(0.5, 1.0)"): "spreads out attempts to connect",
-    (NODE + "keymaking/certification.py", "self._shop.rng.bytes(4))"): "the order in which equally good peers are asked",
+    (
+        NODE + "keymaking/certification.py",
+        "self._shop.rng.bytes(4))",
+    ): "the order in which equal peers are asked",
     (NODE + "mesh/identity.py", "x509.random_serial_number()"): "nobody looks at the number of a certificate",
     ("src/keyquorum/auth/session_key.py", "def generate(cls, rng"): "its body is above",
     ("src/keyquorum/cli/state.py", "secrets.token_hex(4)"): "the name of a file that must not exist yet",
