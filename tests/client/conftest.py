@@ -23,6 +23,13 @@ def network(running: FakeNetwork) -> FakeNetwork:
 
 
 @pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, nobody is thought silent, and no others are asked, since an answer takes long."""
+    for name in ("FIRST", "LEAST", "MOST"):
+        monkeypatch.setattr(f"keyquorum.client.patience.{name}", 10.0)
+
+
+@pytest.fixture
 async def client(network: FakeNetwork) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(network.network, account=network.account, timeout=10) as client:
         yield client

@@ -148,6 +148,7 @@ async def test_a_public_key_that_does_not_belong_to_the_token_is_refused(
 # -- logging in -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_signing_logs_in_by_itself_and_only_once(network: FakeNetwork, key: Key) -> None:
     async with AsyncClient(network.network, account=network.account) as fresh:
         await asyncio.gather(*(fresh.sign_message(key, f"{number}") for number in range(5)))

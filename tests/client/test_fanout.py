@@ -229,6 +229,7 @@ async def test_connections_are_kept(client: AsyncClient, network: FakeNetwork, k
     assert all(len(node.connections) <= 1 for node in network.nodes.values())
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_the_load_is_spread_over_all_nodes(client: AsyncClient, network: FakeNetwork, key: Key) -> None:
     for number in range(12):
         await client.sign_message(key, f"{number}")
@@ -249,13 +250,8 @@ async def test_a_message_from_a_node_cannot_move_the_cursor_or_flood_the_screen(
     assert len(shown["code"]) <= 64
 
 
-async def test_a_node_that_is_not_ready_is_left_out_before_it_fails_anybody(
-    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # However slow the machine, nobody else is asked because the others take long.
-    monkeypatch.setattr("keyquorum.client.patience.LEAST", 10.0)
-    monkeypatch.setattr("keyquorum.client.patience.MOST", 10.0)
-    monkeypatch.setattr("keyquorum.client.patience.FIRST", 10.0)
+@pytest.mark.usefixtures("unhurried")
+async def test_a_node_that_is_not_ready_is_left_out_before_it_fails_anybody(network: FakeNetwork) -> None:
     network.set("unready", 2)
     async with AsyncClient(network.network, account=network.account, timeout=10) as client:
         await client._fanout.look()
