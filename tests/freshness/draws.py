@@ -51,6 +51,7 @@ from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import Session
 from keyquorum.rounds.simulate import simulate
 from ot_dealer import deal_pair
+from rosters import roster
 
 Draw = Callable[[], Any]
 ROUTER = "0x" + "11" * 20
@@ -174,7 +175,7 @@ def boot_id() -> tuple[Any, ...]:
 
 def shop(**more: Any) -> Any:
     nothing = SimpleNamespace(check_room=lambda: None, pending_since=lambda *_: 0)
-    values = {"me": 1, "rng": SystemRng(), "keys": nothing, "membership": lambda: MEMBERSHIP}
+    values = {"me": 1, "rng": SystemRng(), "keys": nothing, "roster": SimpleNamespace(current=MEMBERSHIP)}
     return SimpleNamespace(**values | more)
 
 
@@ -234,7 +235,9 @@ async def certification_nonce() -> tuple[Any, ...]:
 def identity_question() -> tuple[Any, ...]:
     seen: list[bytes] = []
     keys: Any = SimpleNamespace(load=lambda _: KEYS[1])
-    service = IdentitySecret(1, keys, lambda p, t, r, q: bool(seen.append(r)) or True, lambda _: True, SystemRng())
+    service = IdentitySecret(
+        roster(), keys, lambda p, t, r, q: bool(seen.append(r)) or True, lambda _: True, SystemRng()
+    )
     service.tick(KEYS[1].public_key)
     assert len(set(seen)) == len(seen) > 1
     return tuple(seen)

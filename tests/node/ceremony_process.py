@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dealer import deal_key
 from keyquorum.algebra.rng import SeededRng
-from keyquorum.node.chain.chain_view import Member, Membership
 from keyquorum.node.keymaking.ceremonies import Ceremonies
 from keyquorum.node.keymaking.minting_notices import Proposal
 from keyquorum.node.keymaking.workshop import POOL, Workshop
 from keyquorum.node.storage.keys import Keys
 from keyquorum.node.storage.store import Store
 from keyquorum.node.storage.vault import KeySource
+from rosters import roster
 
 MOMENTS = ("generated", "confirming", "confirmed", "marked")
 SOURCE = KeySource("key-file", b"k" * 32)
@@ -51,14 +51,12 @@ class Runner:
 
 
 async def take_part(store: Store, at: Callable[[str], None]) -> None:
-    members = {j: Member(j, f"0x{j:040x}", "", "", 1, bytes([j]) * 32) for j in range(1, 5)}
-    signing: Any = SimpleNamespace(membership=Membership(1, 3, members))
     view: Any = SimpleNamespace(chain_id=31337, addresses={"PubkeyRouter": "0x" + "11" * 20})
     nothing: Any = SimpleNamespace()
     shop = Workshop(
-        1, view, Keys(store), Runner(at), signing, lambda *_: True, nothing, SeededRng("x")  # type: ignore[arg-type]
+        roster(), view, Keys(store), Runner(at), nothing, lambda *_: True, nothing, SeededRng("x")  # type: ignore[arg-type]
     )  # fmt: skip
-    nonces = {j: bytes([j]) * 32 for j in members}
+    nonces = {j: bytes([j]) * 32 for j in range(1, 5)}
     await Ceremonies(shop, 1.0)._generate_and_confirm(b"r" * 16, Proposal(POOL, 2, 1), nonces)
     at("marked")
 

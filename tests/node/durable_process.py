@@ -15,12 +15,12 @@ from keyquorum.auth.commitment import Commitment, Receipt
 from keyquorum.auth.network import network_id
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
-from keyquorum.node.chain.chain_view import Membership
 from keyquorum.node.services.commitments import Commitments
 from keyquorum.node.storage.login_store import LoginStore
 from keyquorum.node.storage.store import Store
 from keyquorum.node.storage.strikes import Strikes
 from keyquorum.node.storage.vault import KeySource
+from rosters import roster
 
 NOW = 1_800_000_000
 SOURCE = KeySource("key-file", b"k" * 32)
@@ -44,8 +44,7 @@ class View:
 async def receipt(folder: Path) -> None:
     """Killed when the receipt is about to be signed."""
     view: Any = View()
-    service = Commitments(1, view, LoginStore(folder), b"\x07" * 32, {"discord"}, clock=lambda: NOW)
-    service.membership = Membership(1, 3, {})
+    service = Commitments(roster(), view, LoginStore(folder), b"\x07" * 32, {"discord"}, clock=lambda: NOW)
     Receipt.sign = killed  # type: ignore[method-assign]
     await service.commit(json.dumps(COMMITMENT.to_json()).encode(), 65_536)
 

@@ -26,6 +26,7 @@ from keyquorum.node.services.quotas import claim_of
 from keyquorum.node.storage import store
 from keyquorum.node.storage.store import Store, StoreFull
 from keyquorum.node.storage.vault import KeySource
+from rosters import roster
 
 # ---- correlations ---------------------------------------------------------------------------------------------------
 
@@ -162,10 +163,9 @@ def test_only_the_node_with_the_lowest_number_is_followed(topic: str, peer: int,
     work = SimpleNamespace(
         accept=lambda *_: done.append(peer), join=lambda *_: done.append(peer), help=lambda *_: done.append(peer)
     )
-    members = SimpleNamespace(parties=(1, 2, 3), members={1: None, 2: None, 3: None})
     gatherings = SimpleNamespace(take=lambda *_: False)
     made: Any = object.__new__(Minting)
-    made.shop = SimpleNamespace(me=2, signing=SimpleNamespace(membership=members), gatherings=gatherings)
+    made.shop = SimpleNamespace(me=2, roster=roster(2, 3), gatherings=gatherings)
     made.ceremonies = made.certification = work
     made.on_notice(peer, topic, b"r" * 16, msgspec.msgpack.encode(NOTICES[topic]))
     assert done == [peer] * followed

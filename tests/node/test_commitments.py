@@ -19,7 +19,6 @@ from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.auth.statement import Statement
 from keyquorum.evm.address import address_of_private
 from keyquorum.formats.strict_json import BadJson
-from keyquorum.node.chain.chain_view import Membership
 from keyquorum.node.services.commitments import (
     ALLOWANCE,
     GATEWAYS_ALLOWANCE,
@@ -34,6 +33,7 @@ from keyquorum.node.services.commitments import (
 from keyquorum.node.services.quotas import client_address
 from keyquorum.node.storage.login_store import COMMITMENTS, KEEP_SECONDS, LoginStore
 from keyquorum.refusal import Invalid, Refusal
+from rosters import roster
 
 NOW = 1_800_000_000
 NETWORK = network_id(31337, bytes(20))
@@ -71,9 +71,8 @@ class Desk:
 
     def __init__(self, store: LoginStore, **options: Any) -> None:
         self.view, self.clock, self.store = View(), Clock(), store
-        parts: Any = (3, self.view, store, ACCOUNT, {"discord"})
+        parts: Any = (roster(3, epoch=5), self.view, store, ACCOUNT, {"discord"})
         self.service = Commitments(*parts, clock=self.clock, ticks=self.clock, **options)
-        self.service.membership = Membership(5, 3, {})
 
     async def ask(self, token: str = "token", **changes: Any) -> Receipt:
         return await self.send(commitment(token, **changes).to_json())
@@ -256,11 +255,3 @@ async def test_a_full_table_refuses_new_tokens_and_still_knows_the_old(desk: Des
         await desk.ask("more")
     assert (caught.value.status, caught.value.code) == (503, "commitments_full")
     assert await desk.ask("t3")
-
-
-async def test_before_the_network_is_active_there_are_no_receipts(desk: Desk) -> None:
-    for membership in (None, Membership(0, 0, {})):
-        desk.service.membership = membership
-        with pytest.raises(Refusal) as caught:
-            await desk.ask()
-        assert (caught.value.status, caught.value.code) == (503, "not_ready")

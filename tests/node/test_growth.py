@@ -22,6 +22,7 @@ from keyquorum.node.storage.keys import Keys
 from keyquorum.node.storage.login_store import KnownSession, LoginStore
 from keyquorum.node.storage.store import Store
 from keyquorum.node.storage.vault import KeySource
+from rosters import roster
 
 FEW, MANY = 10, 2_000
 SOURCE = KeySource("key-file", b"k" * 32)
@@ -47,9 +48,9 @@ class World:
         self.store, self.keys = store, Keys(store)
         self.node = made()
         self.node.store, self.node.keys = store, self.keys
-        shop: Any = SimpleNamespace(is_up=lambda j: True, membership=None)
+        shop: Any = SimpleNamespace(is_up=lambda j: True)
         shop.active = shop.dropped = 0
-        self.shop = Workshop(1, View(), self.keys, shop, shop, lambda *_: True, shop, shop)  # type: ignore[arg-type]
+        self.shop = Workshop(roster(), View(), self.keys, shop, shop, lambda *_: True, shop, shop)  # type: ignore[arg-type]
         self.shop.view = View()  # type: ignore[assignment]
 
 

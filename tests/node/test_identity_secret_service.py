@@ -23,6 +23,7 @@ from keyquorum.node.storage.keys import id_of
 from keyquorum.node.storage.store import ShareUnknown
 from keyquorum.protocols.identity_secret import combine, conceal, partial
 from keyquorum.refusal import Invalid
+from rosters import roster
 
 SHARES = deal_key(4, 3, "network")
 NETWORK_KEY = SHARES[1].public_key
@@ -61,12 +62,12 @@ class Net:
 
         keys: Any = SimpleNamespace(load=load)
         rng: Any = SeededRng(f"node {me}")
-        return IdentitySecret(me, keys, notify, up, rng, lambda: self.now)
+        return IdentitySecret(roster(me), keys, notify, up, rng, lambda: self.now)
 
     def deliver(self) -> None:
         while self.flying:
             sender, to, topic, reference, payload = self.flying.pop(0)
-            assert self.nodes[to].on_notice(sender, topic, reference, payload, MEMBERSHIP)
+            assert self.nodes[to].on_notice(sender, topic, reference, payload)
 
     def tick(self, key: Point | None = NETWORK_KEY) -> None:
         self.now += ASK_AGAIN_SECONDS
@@ -164,14 +165,14 @@ def test_a_part_is_taken_only_as_the_first_answer_to_the_own_question() -> None:
     node.tick(NETWORK_KEY)
     for reference in (b"", b"x" * 16, b"x" * 15):
         for j, data in good.items():
-            node.on_notice(j, PART, reference, data, MEMBERSHIP)
+            node.on_notice(j, PART, reference, data)
     assert not node.ready
     assert not node._parts
     reference = node._asked[2][0]
-    node.on_notice(3, PART, reference, good[3], MEMBERSHIP)  # the question to another
+    node.on_notice(3, PART, reference, good[3])  # the question to another
     assert not node._parts
-    node.on_notice(2, PART, reference, b"wrong", MEMBERSHIP)
-    node.on_notice(2, PART, reference, good[2], MEMBERSHIP)  # a second answer
+    node.on_notice(2, PART, reference, b"wrong")
+    node.on_notice(2, PART, reference, good[2])  # a second answer
     assert not node._parts
     assert node.refused == {2}
 
@@ -180,12 +181,10 @@ def test_strangers_get_no_answer_and_are_not_believed() -> None:
     net = Net()
     net.tick()
     net.sent.clear()
-    few: Any = SimpleNamespace(members={1: None, 2: None})
-    for membership in (few, None):
-        assert net.nodes[1].on_notice(3, ASK, b"r" * 16, b"", membership)
-    assert net.nodes[1].on_notice(2, ASK, b"short", b"", MEMBERSHIP)
+    assert net.nodes[1].on_notice(9, ASK, b"r" * 16, b"")
+    assert net.nodes[1].on_notice(2, ASK, b"short", b"")
     assert not net.sent
-    assert not net.nodes[1].on_notice(2, "dkg/propose", b"r" * 16, b"", MEMBERSHIP)
+    assert not net.nodes[1].on_notice(2, "dkg/propose", b"r" * 16, b"")
 
 
 def test_one_peer_is_answered_a_few_times_and_then_now_and_then() -> None:
@@ -193,12 +192,12 @@ def test_one_peer_is_answered_a_few_times_and_then_now_and_then() -> None:
     net.tick()
     net.sent.clear()
     for number in range(1000):
-        net.nodes[1].on_notice(2, ASK, bytes([number % 256]) * 16, b"", MEMBERSHIP)
+        net.nodes[1].on_notice(2, ASK, bytes([number % 256]) * 16, b"")
     assert len(net.sent) <= ANSWERS
     net.now += ANSWER_SECONDS
     net.sent.clear()
     for _ in range(1000):
-        net.nodes[1].on_notice(2, ASK, b"r" * 16, b"", MEMBERSHIP)
+        net.nodes[1].on_notice(2, ASK, b"r" * 16, b"")
     assert len(net.sent) == ANSWERS
 
 
@@ -221,5 +220,5 @@ def test_who_has_the_secret_asks_nobody_and_still_answers() -> None:
     net.nodes[1].tick(NETWORK_KEY)
     net.nodes[1].link_up(2)
     assert not net.sent
-    net.nodes[1].on_notice(2, ASK, b"r" * 16, b"", MEMBERSHIP)
+    net.nodes[1].on_notice(2, ASK, b"r" * 16, b"")
     assert net.sent == [(1, 2, PART)]

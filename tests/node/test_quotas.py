@@ -29,6 +29,7 @@ from keyquorum.node.services.quotas import (
 from keyquorum.node.services.signing import RunChoice, Signing
 from keyquorum.node.settings.config import QuotasSection
 from keyquorum.refusal import Refusal
+from rosters import roster
 
 ADA, BOB = (1, b"a" * 20), (1, b"b" * 20)
 
@@ -180,7 +181,7 @@ class World:
         self.quotas = Quotas(QuotasSection(), 100)
         self.quotas._allowances._clock = lambda: 1000.0
         parts: list[Any] = [self, None, self, self, lambda _: b"boot", SeededRng("r"), None, self.quotas]
-        self.signing = Signing(1, *parts, run_seconds=1.0, max_runs=50)
+        self.signing = Signing(roster(), *parts, run_seconds=1.0, max_runs=50)
         monkeypatch.setattr(signing_module, "sign", lambda *_: None)
 
     chain_id, addresses = 1, {"PubkeyRouter": "0x" + "11" * 20}

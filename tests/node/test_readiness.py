@@ -11,6 +11,7 @@ import pytest
 from keyquorum.node.metrics import Metrics
 from keyquorum.node.status import Status
 from keyquorum.node.storage.database import StoreFailed
+from rosters import roster
 
 
 def made() -> Any:
@@ -18,7 +19,7 @@ def made() -> Any:
     links: Any = SimpleNamespace(counts=Counter(setups_failed=1))
     stock = dict.fromkeys((2, 3, 4), (5, 7))
     status: Any = Status(
-        me=1,
+        roster=roster(),
         view=SimpleNamespace(age=0.0),  # type: ignore[arg-type]
         store=SimpleNamespace(failure=None, quarantine_size=0),  # type: ignore[arg-type]
         keys=SimpleNamespace(count=lambda: 2, quarantined=lambda: status.damaged),  # type: ignore[arg-type]
@@ -29,7 +30,6 @@ def made() -> Any:
         identity_secret=SimpleNamespace(ready=True, refused=set()),  # type: ignore[arg-type]
         clocks=SimpleNamespace(wrong_because=lambda: status.clock, offset=lambda: 1.5),  # type: ignore[arg-type]
         shop=SimpleNamespace(missing=0, registered=9),  # type: ignore[arg-type]
-        membership=SimpleNamespace(members=dict.fromkeys((1, 2, 3, 4)), threshold=3, epoch=1),  # type: ignore[arg-type]
     )
     status.clock = ""
     status.metrics, status.stock, status.quarantined, status.other, status.damaged = Metrics(), stock, [], "setup", 0

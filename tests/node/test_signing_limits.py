@@ -13,6 +13,7 @@ from keyquorum.node.services.signing import RunChoice, Signing
 from keyquorum.node.settings.config import QuotasSection
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.refusal import Refusal
+from rosters import roster
 
 MOST = 3
 
@@ -35,7 +36,7 @@ async def test_runs_that_wait_for_correlations_are_bounded() -> None:
         None,
         Quotas(QuotasSection()),
     ]
-    signing = Signing(1, *parts, run_seconds=1.0, max_runs=MOST)
+    signing = Signing(roster(), *parts, run_seconds=1.0, max_runs=MOST)
     key: Any = None
     runs = [
         asyncio.create_task(signing.run_signing("sign", key, b"", bytes([k]) * 32, RunChoice((1, 2), 0)))

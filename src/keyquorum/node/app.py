@@ -27,6 +27,7 @@ from keyquorum.node.chain import clocks
 from keyquorum.node.chain.chain_view import ChainUnavailable, ChainView, Membership
 from keyquorum.node.chain.clocks import Clocks
 from keyquorum.node.chain.floor import Floor
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.keymaking.identity_secret import IdentitySecret
 from keyquorum.node.keymaking.minting import Minting
 from keyquorum.node.mesh import wire
@@ -79,8 +80,6 @@ class Node:
         chain = config.chain
         self._view = ChainView([Rpc(url) for url in chain.rpc], chain.router, chain.finality, chain.agree)
         self._stopping: list[Callable[[], Awaitable[None]]] = []
-        self._membership: Membership | None = None
-        self._epoch_is_over = False
         self._making: asyncio.Task[None] | None = None
         self.clocks = Clocks()
         self.api_port = 0
@@ -99,10 +98,9 @@ class Node:
         self._floor = Floor(self._store, config.chain.router)
         self._view.floor = self._floor.seen
         await self._open_chain()
-        membership = await self._find_membership(identity)
-        await self._start_mesh(identity, membership)
+        self._roster = await self._find_roster(identity)
+        await self._start_mesh(identity)
         self._build_services(identity)
-        self._take_membership(membership)
         await self._start_api()
         self._watcher = forever("the watch of the chain", self._watch())
         self._stopping.append(self._stop_watching)
@@ -138,16 +136,20 @@ class Node:
                 log.warning("waiting for the chain", reason=str(error)[:200])
                 await asyncio.sleep(self._config.chain.poll_seconds)
 
-    async def _find_membership(self, identity: Identity) -> Membership:
+    @property
+    def me(self) -> int:
+        """This node's PartyId."""
+        return self._roster.me
+
+    async def _find_roster(self, identity: Identity) -> Roster:
         """Wait until the registry is active and names this node's TLS key."""
         while True:
             membership = await self._membership_now()
             mine = [m.party for m in membership.members.values() if m.spki == identity.spki_digest]
             if membership.epoch and mine:
-                self.me = mine[0]
-                if self._config.node.party not in (None, self.me):
-                    raise ValueError(f"the registry says party {self.me}, the settings say {self._config.node.party}")
-                return membership
+                if self._config.node.party not in (None, mine[0]):
+                    raise ValueError(f"the registry says party {mine[0]}, the settings say {self._config.node.party}")
+                return Roster(mine[0], membership)
             head = await self._view.head()
             log.info(
                 "waiting for the registry", active=bool(membership.epoch), registered=bool(mine),
@@ -164,8 +166,8 @@ class Node:
             log.warning("waiting for the chain", reason=str(error)[:200])
             return Membership(0, 0, {})
 
-    async def _start_mesh(self, identity: Identity, membership: Membership) -> None:
-        limits = self._config.limits
+    async def _start_mesh(self, identity: Identity) -> None:
+        limits, membership = self._config.limits, self._roster.current
         mesh_limits = Limits(queue_bytes=limits.mesh_queue, bytes_per_second=limits.mesh_bytes_per_second,
                              handshakes=limits.mesh_handshakes)  # fmt: skip
         self._mesh = Mesh(
@@ -196,19 +198,19 @@ class Node:
         access = Access(self._view)
         quotas = Quotas(config.quotas, self._pools.levels.high, lambda: self.signing.free)
         self.signing = Signing(
-            self.me, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
+            self._roster, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
             access, quotas, config.limits.run_seconds, config.limits.runs,
         )  # fmt: skip
-        self.identity_secret = IdentitySecret(self.me, self._keys, self._notify, self._mesh.is_up, self._rng)
+        self.identity_secret = IdentitySecret(self._roster, self._keys, self._notify, self._mesh.is_up, self._rng)
         self.identity_secret.blame = self.metrics.observe_blame
         self._mesh.on_up += [self.identity_secret.link_up, self._tell_time]
         self._build_logins(identity, access, quotas)
         self._minting = Minting(
-            self.me, self._view, self._keys, self._runner, self.signing, self._notify,
+            self._roster, self._view, self._keys, self._runner, self.signing, self._notify,
             Sender(Rpc(config.chain.rpc[0]), identity.chain_key), self._rng, config.minting.batch, config.minting.low,
         )  # fmt: skip
         self.status = Status(
-            self.me, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner,
+            self._roster, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner,
             self.identity_secret, self.clocks, self._minting.shop,
         )  # fmt: skip
         self.audit = Audit(config.node.data_dir, config.audit)
@@ -224,7 +226,7 @@ class Node:
         verification = Verification(frozenset(auth.domains), auth.methods, providers, self.identity_secret.conceal)
         self.sessions = Sessions(self._view, self._keys, access, self.signing, store, quotas, verification)
         self.commitments = Commitments(
-            self.me, self._view, store, identity.chain_key, auth.methods, self._config.quotas.gateways
+            self._roster, self._view, store, identity.chain_key, auth.methods, self._config.quotas.gateways
         )
 
     async def _start_api(self) -> None:
@@ -249,7 +251,7 @@ class Node:
             for peer in self._mesh.up if self.clocks.due() else ():
                 self._tell_time(peer)
             await rounds.attempt(self._look())
-            if self._epoch_is_over:
+            if self._roster.is_over:
                 raise EpochOver("the registry has started another epoch: this node has to start in it")
             if self._making is None or self._making.done():
                 # Beside it: a ceremony that waits for a silent party must not make the view of the chain old.
@@ -261,22 +263,10 @@ class Node:
     async def _look(self) -> None:
         head = await self._view.refresh()
         self.clocks.see_block(head.newest_time)
-        self._take_membership(await self._view.membership())
+        if self._roster.exchange(await self._view.membership()):
+            self._mesh.set_peers(_peers(self._roster.current, self.me))
         self._floor.see(self._view.floor)  # only now: of a block that is none, nothing could be read
         self.identity_secret.tick(await self._view.network_key())
-
-    def _take_membership(self, membership: Membership) -> None:
-        if not membership.epoch:
-            raise ValueError("the registry is not active any more")
-        if self._membership is not None and membership.epoch != self._membership.epoch:
-            self._epoch_is_over = True  # others may have this node's number now
-            return
-        if self.me not in membership.members:
-            raise ValueError("this node is not in the registry any more")
-        if membership != self._membership:
-            self._membership = self.signing.membership = self.status.membership = membership
-            self.commitments.membership = membership
-            self._mesh.set_peers(_peers(membership, self.me))
 
     # -- between the parts --------------------------------------------
 
@@ -299,7 +289,7 @@ class Node:
             self.clocks.hear(peer, frame.payload)
             return
         notice = (peer, frame.topic, frame.reference, frame.payload)
-        if not self.identity_secret.on_notice(*notice, self._membership):
+        if not self.identity_secret.on_notice(*notice):
             self._minting.on_notice(*notice)
 
     def _boot(self, party: int) -> bytes:

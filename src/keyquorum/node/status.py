@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 from keyquorum import __version__
 from keyquorum.auth.method import methods
 from keyquorum.node import api
-from keyquorum.node.chain.chain_view import MAX_AGE, ChainView, Membership
+from keyquorum.node.chain.chain_view import MAX_AGE, ChainView
 from keyquorum.node.chain.clocks import Clocks
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.keymaking.identity_secret import IdentitySecret
 from keyquorum.node.keymaking.workshop import Workshop
 from keyquorum.node.mesh.mesh import Mesh
@@ -27,14 +28,14 @@ from keyquorum.node.pairs.pools import Pools
 from keyquorum.node.runs.runner import Runner
 from keyquorum.node.storage.keys import Keys
 from keyquorum.node.storage.store import Store
-from keyquorum.refusal import NOT_FOUND, UNAVAILABLE, Refusal
+from keyquorum.refusal import NOT_FOUND, Refusal
 
 
 @dataclass
 class Status:
-    """The state of party `me`, put together from the parts that hold it; `membership` is set once it is known."""
+    """The state of a node, put together from the parts that hold it."""
 
-    me: int
+    roster: Roster
     view: ChainView
     store: Store
     keys: Keys
@@ -45,16 +46,13 @@ class Status:
     identity_secret: IdentitySecret
     clocks: Clocks
     shop: Workshop
-    membership: Membership | None = None
 
     async def network(self) -> dict[str, Any]:
         """Answer `GET /v1/network`."""
-        membership = self.membership
-        if membership is None:
-            raise Refusal("not_ready", "the network has not started yet", "wait a moment", UNAVAILABLE)
+        me, membership = self.roster.me, self.roster.current
         key = await self.view.network_key()
         nodes = [
-            {"party": j, "url": member.url, "live": j == self.me or self.mesh.is_up(j)}
+            {"party": j, "url": member.url, "live": j == me or self.mesh.is_up(j)}
             for j, member in sorted(membership.members.items())
         ]
         return {
@@ -63,7 +61,7 @@ class Status:
             "contracts": dict(self.view.addresses),
             "epoch": membership.epoch,
             "threshold": membership.threshold,
-            "party": self.me,
+            "party": me,
             "block": (await self.view.head()).newest,
             "nodes": nodes,
             "network_key": "0x" + key.to_bytes().hex() if key else None,
@@ -79,8 +77,7 @@ class Status:
         public_key, owner = await self.view.look_up(int.from_bytes(key_id, "big"))
         if not public_key:
             raise Refusal("key_unknown", "the chain knows no such key", "check the token id", NOT_FOUND)
-        epoch = self.membership.epoch if self.membership else 0
-        return api.describe_key(key_id, public_key, owner, self.keys.state(key_id), epoch)
+        return api.describe_key(key_id, public_key, owner, self.keys.state(key_id), self.roster.current.epoch)
 
     def readiness(self) -> dict[str, Any]:
         """Answer `GET /readyz`: whether this node can sign with every key it should, and what the network has lost.
@@ -101,20 +98,15 @@ class Status:
 
     def degraded_because(self) -> list[str]:
         """Return what does not stop this node and leaves the network fewer ways to sign; empty when nothing does."""
-        membership = self.membership
-        if membership is None:
-            return []
+        members = self.roster.current.members
         usable = {peer for peer, pools in self.pools.available().items() if min(pools) > 0}
-        lost = sorted(membership.members.keys() - usable - {self.me})
+        lost = sorted(members.keys() - usable - {self.roster.me})
         found = [f"parties without a link or correlations: {lost}"] if lost else []
-        if quarantined := [j for j in self.links.strikes.quarantined() if j in membership.members]:
+        if quarantined := [j for j in self.links.strikes.quarantined() if j in members]:
             found.append(f"parties in quarantine here: {quarantined}: see `keyquorum node pardon`")
         return found
 
     def _stopping_reasons(self) -> list[str]:
-        membership = self.membership
-        if membership is None:
-            return ["the registry is not active"]
         reasons = []
         if self.view.age > MAX_AGE:
             reasons.append("no fresh view of the chain")
@@ -122,7 +114,7 @@ class Status:
             reasons.append(wrong)
         if self.store.failure is not None:
             reasons.append(f"the store has failed: {self.store.failure.hint}")
-        reasons += self._too_few_peers(membership)
+        reasons += self._too_few_peers()
         if not self.keys.count():
             reasons.append("no key is active yet")
         elif self.keys.quarantined() >= self.keys.count():
@@ -149,7 +141,8 @@ class Status:
         refused = sorted(self.identity_secret.refused)
         return f"; parties that sent a wrong part: {refused}" if refused else ""
 
-    def _too_few_peers(self, membership: Membership) -> list[str]:
+    def _too_few_peers(self) -> list[str]:
+        membership = self.roster.current
         needed = membership.threshold - 1
         # A connection is not enough: a pair that is still in its setup, or in quarantine, cannot sign.
         count = sum(min(pools) > 0 for pools in self.pools.available().values())

@@ -53,7 +53,7 @@ class Ceremonies:
 
         Nothing is begun that this node could not write down: it would only leave its shares behind at the others.
         """
-        membership = self._shop.membership()
+        membership = self._shop.roster.current
         self._shop.keys.check_room()
         reference = self._shop.rng.bytes(16)
         proposal = Proposal(purpose, size, membership.epoch)
@@ -88,7 +88,7 @@ class Ceremonies:
                 self._under_way = None
 
     async def _generate_and_confirm(self, reference: bytes, proposal: Proposal, nonces: dict[int, bytes]) -> None:
-        membership = self._shop.membership()
+        membership = self._shop.roster.current
         parameters = [reference, proposal.purpose, proposal.size, membership.threshold]
         sid = self._shop.session_id("dkg", membership, parameters, nonces)
         began = time.monotonic()

@@ -102,7 +102,7 @@ class Certification:
 
     async def sign_batch(self, batch_id: bytes, ask: Ask) -> Answer:
         """Sign a batch with the network key, if it is one that this node made, confirmed, and is next on the chain."""
-        membership = self._shop.membership()
+        membership = self._shop.roster.current
         public_keys = self._shop.keys.waiting_batch(batch_id, POOL)
         if not public_keys:
             raise ValueError("asked to certify a batch that this node did not confirm")

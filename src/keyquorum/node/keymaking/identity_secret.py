@@ -16,7 +16,7 @@ import structlog
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.rng import Rng
 from keyquorum.auth.method import no_secret
-from keyquorum.node.chain.chain_view import Membership
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.keymaking.minting_notices import Notify
 from keyquorum.node.storage.database import StoreFailed
 from keyquorum.node.storage.keys import Keys, id_of
@@ -39,7 +39,7 @@ class IdentitySecret:
 
     def __init__(
         self,
-        me: int,
+        roster: Roster,
         keys: Keys,
         notify: Notify,
         is_up: Callable[[int], bool],
@@ -47,7 +47,7 @@ class IdentitySecret:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`notify(peer, topic, reference, payload)` sends a notice; `is_up(peer)` tells whether one is linked."""
-        self.me = me
+        self._roster = roster
         self.refused: set[int] = set()
         self.blame: Callable[[int], None] = lambda party: None
         self._keys = keys
@@ -84,11 +84,11 @@ class IdentitySecret:
         if self._secret is None and peer in self._missing():
             self._ask(peer)
 
-    def on_notice(self, peer: int, topic: str, reference: bytes, payload: bytes, membership: Membership | None) -> bool:
+    def on_notice(self, peer: int, topic: str, reference: bytes, payload: bytes) -> bool:
         """Take a notice of this kind from the authenticated link of `peer`; return whether it is one."""
         if topic not in (ASK, PART):
             return False
-        if membership is not None and peer in membership.members and len(reference) == REFERENCE_BYTES:
+        if peer in self._roster.current.members and len(reference) == REFERENCE_BYTES:
             if topic == ASK:
                 self._answer(peer, reference)
             else:
@@ -106,7 +106,7 @@ class IdentitySecret:
         return True
 
     def _missing(self) -> list[int]:
-        return [j for j in self._key.parties if j != self.me and j not in self._parts] if self._key else []
+        return [j for j in self._key.parties if j != self._roster.me and j not in self._parts] if self._key else []
 
     def _ask(self, peer: int) -> None:
         _, at = self._asked.get(peer, (b"", -ASK_AGAIN_SECONDS))
@@ -141,4 +141,4 @@ class IdentitySecret:
             self._secret = combine([self._own, *others], self._key.t)
             self._parts.clear()
             self._asked.clear()
-            log.info("identity secret found", parties=sorted([self.me, *(part.party for part in others)]))
+            log.info("identity secret found", parties=sorted([self._roster.me, *(part.party for part in others)]))

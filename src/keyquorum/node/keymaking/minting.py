@@ -27,6 +27,7 @@ import structlog
 from keyquorum.algebra.curve import Point
 from keyquorum.algebra.rng import Rng
 from keyquorum.node.chain.chain_view import ChainView, Membership
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.keymaking.ceremonies import LARGEST_BATCH, Ceremonies
 from keyquorum.node.keymaking.certification import LONGEST_PAUSE, Certification
 from keyquorum.node.keymaking.minting_notices import Ask, Notify, Proposal, Start, decode
@@ -52,7 +53,7 @@ class Minting:
 
     def __init__(
         self,
-        me: int,
+        roster: Roster,
         view: ChainView,
         keys: Keys,
         runner: Runner,
@@ -65,7 +66,7 @@ class Minting:
         dkg_seconds: float = 120.0,
     ) -> None:
         """`notify(peer, topic, reference, payload)` sends a notice; `low` is when the pool on the chain is refilled."""
-        self.shop = Workshop(me, view, keys, runner, signing, notify, sender, rng)
+        self.shop = Workshop(roster, view, keys, runner, signing, notify, sender, rng)
         self.progress = self.shop.progress
         self.ceremonies = Ceremonies(self.shop, dkg_seconds)
         self.certification = Certification(self.shop)
@@ -79,9 +80,7 @@ class Minting:
 
     async def tick(self) -> None:
         """Do what the chain's present state asks for; called after each new block and now and then."""
-        membership = self.shop.signing.membership
-        if membership is None or not membership.epoch:
-            return
+        membership = self.shop.roster.current
         network_key = await self.shop.view.network_key()
         await self.shop.activate_registered(network_key)
         if network_key is None:
@@ -105,7 +104,7 @@ class Minting:
                 raise
 
     async def _vote(self, public_key: bytes) -> None:
-        address = self.shop.signing.membership.members[self.shop.me].address  # type: ignore[union-attr]
+        address = self.shop.roster.current.members[self.shop.me].address
         voted = await self.shop.view.read("PubkeyRouter", "networkKeyVote", address, newest=True)
         if voted != int.from_bytes(id_of(public_key), "big"):
             # Estimated for an ordinary vote, the gas would not do for the one that completes the registration.
@@ -140,8 +139,8 @@ class Minting:
 
     def on_notice(self, peer: int, topic: str, reference: bytes, payload: bytes) -> None:
         """Take a notice from the authenticated link of `peer`; what is not in order is ignored."""
-        membership = self.shop.signing.membership
-        if membership is None or peer not in membership.members:
+        membership = self.shop.roster.current
+        if peer not in membership.members:
             return
         if topic == "dkg/over":
             self.ceremonies.end(reference)

@@ -14,6 +14,7 @@ from keyquorum.algebra.rng import Rng
 from keyquorum.chain.contracts import interface
 from keyquorum.chain.rpc import RpcError, RpcUnreachable
 from keyquorum.node.chain.chain_view import ChainUnavailable, ChainView, Membership
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.keymaking.minting_notices import Gatherings, Notify
 from keyquorum.node.runs.runner import Runner
 from keyquorum.node.services.signing import Signing
@@ -45,7 +46,7 @@ class Transactions(Protocol):
 
 @dataclass
 class Workshop:
-    """The parts of party `me` that keys are made with.
+    """The parts of a node that keys are made with.
 
     `notify(peer, topic, reference, payload)` sends a notice, `record(what, summary)` is told what was signed.
     `progress` is set whenever there is something new to act on, so that nobody waits for the next poll.
@@ -53,7 +54,7 @@ class Workshop:
     the first look.
     """
 
-    me: int
+    roster: Roster
     view: ChainView
     keys: Keys
     runner: Runner
@@ -71,11 +72,10 @@ class Workshop:
         self.gatherings = Gatherings(self.notify)
         self._turn = 0
 
-    def membership(self) -> Membership:
-        """Return who the nodes are; raises `ValueError` before the network has started."""
-        if self.signing.membership is None:
-            raise ValueError("the network has not started")
-        return self.signing.membership
+    @property
+    def me(self) -> int:
+        """This node's PartyId."""
+        return self.roster.me
 
     def all_up(self, membership: Membership) -> bool:
         """Return whether every other node is linked to this one."""
@@ -88,8 +88,7 @@ class Workshop:
 
     def unregistered(self, purpose: str) -> dict[bytes, list[bytes]]:
         """Return the newest batches for `purpose` that this epoch confirmed and that are pending, the oldest first."""
-        membership = self.signing.membership
-        return self.keys.waiting(purpose, LOOK_AT, membership.epoch if membership else None)
+        return self.keys.waiting(purpose, LOOK_AT, self.roster.current.epoch)
 
     async def activate_registered(self, network_key: Point | None) -> None:
         """Turn active what the chain shows as registered, and count what is registered and not here.

@@ -23,7 +23,8 @@ from typing import Any
 from keyquorum.auth.commitment import Commitment, Receipt
 from keyquorum.auth.method import method
 from keyquorum.formats.strict_json import loads
-from keyquorum.node.chain.chain_view import ChainView, Membership
+from keyquorum.node.chain.chain_view import ChainView
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.services.quotas import client_address
 from keyquorum.node.storage.login_store import Full, LoginStore, OtherBinding
 from keyquorum.refusal import CONFLICT, TOO_MANY, UNAVAILABLE, Refusal
@@ -43,11 +44,11 @@ Answer = dict[str, Any]
 
 
 class Commitments:
-    """The service of one node; `membership` is set once it is known, and when it changes."""
+    """The service of one node."""
 
     def __init__(
         self,
-        me: int,
+        roster: Roster,
         view: ChainView,
         store: LoginStore,
         account: bytes,
@@ -62,7 +63,7 @@ class Commitments:
         `gateways` are network addresses that limit their clients themselves; `per_client` counts an hour. `clock` is
         the time, `ticks` what quotas go by.
         """
-        self._me = me
+        self._roster = roster
         self._view = view
         self._store = store
         self._account = account
@@ -73,14 +74,10 @@ class Commitments:
         # Of clients and of gateways: what each has in an hour, and what of the last part.
         self._of_clients = Buckets(per_client, HOUR, ticks), Buckets(ALLOWANCE, HOUR, ticks)
         self._of_gateways = Buckets(PER_GATEWAY, HOUR, ticks), Buckets(GATEWAYS_ALLOWANCE, HOUR, ticks)
-        self.membership: Membership | None = None
 
     async def commit(self, body: bytes, max_body: int) -> Answer:
         """Answer `POST /v1/commitments`; raises `Refusal` 409 for a token that is bound to another login."""
         commitment = Commitment.from_json(loads(body, max_body))
-        membership = self.membership
-        if membership is None or not membership.epoch:
-            raise Refusal("not_ready", "the network has not started yet", "wait a moment", UNAVAILABLE)
         if method(commitment.method).settings_type is not None and commitment.method not in self._configured:
             raise Refusal("not_configured", "this node does not accept this method", "log in another way", UNAVAILABLE)
         now = int(self._clock())
@@ -89,7 +86,7 @@ class Commitments:
         recent = await self._view.is_recent_block(bytes.fromhex(commitment.statement.block[2:]))
         commitment.statement.check(self._view.network, now, lambda _: recent)
         await self._bind(commitment, now)
-        receipt = Receipt.sign(commitment, membership.epoch, self._me, now, self._account)
+        receipt = Receipt.sign(commitment, self._roster.current.epoch, self._roster.me, now, self._account)
         return {"receipt": receipt.to_json()}
 
     def _charge(self, client: str) -> None:

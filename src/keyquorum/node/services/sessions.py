@@ -58,7 +58,7 @@ class Verification:
 
 
 class Sessions:
-    """The session service of one node; it signs through `signing`, whose membership is its own."""
+    """The session service of one node; it signs through `signing`, whose roster is its own."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Sessions:
             raise
 
     def _context(self, now: int, block_time: int, claim: str) -> Context:
-        view, verification, membership = self._view, self._verification, self._signing.membership
+        view, verification, membership = self._view, self._verification, self._signing.roster.current
         strangers, tenant = self._strangers, self._quotas.tenant(claim)
 
         def admit() -> None:
@@ -155,10 +155,8 @@ class Sessions:
         async def probe(init_code: bytes, at: At) -> bytes:
             return await strangers.probe(tenant, admit, init_code, at == "latest")
 
-        committee = Committee()
-        if membership is not None:
-            accounts = {j: from_checksum(member.address) for j, member in membership.members.items()}
-            committee = Committee(accounts, membership.threshold, membership.epoch)
+        accounts = {j: from_checksum(member.address) for j, member in membership.members.items()}
+        committee = Committee(accounts, membership.threshold, membership.epoch)
         return Context(
             now=now,
             block_time=block_time,

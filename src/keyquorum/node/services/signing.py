@@ -23,7 +23,8 @@ from keyquorum.auth.request import MAX_RUNS, SIGN, Request
 from keyquorum.evm.keys import eth_address
 from keyquorum.formats.strict_json import fields, loads
 from keyquorum.intents import read as read_intent
-from keyquorum.node.chain.chain_view import ChainView, Membership
+from keyquorum.node.chain.chain_view import ChainView
+from keyquorum.node.chain.roster import Roster
 from keyquorum.node.runs.places import Full, Place, Places
 from keyquorum.node.runs.runner import Runner
 from keyquorum.node.services.access import CALLER, MAY_HAVE, Access
@@ -35,7 +36,7 @@ from keyquorum.node.storage.keys import Keys
 from keyquorum.protocols.correlations import Inventory
 from keyquorum.protocols.key_share import KeyShare
 from keyquorum.protocols.sign import SignatureShares, sign
-from keyquorum.refusal import MALFORMED, TOO_MANY, UNAVAILABLE, Refusal
+from keyquorum.refusal import MALFORMED, TOO_MANY, Refusal
 from keyquorum.rounds.party import Party
 from keyquorum.rounds.session import session_id
 
@@ -72,7 +73,7 @@ class Signing:
 
     def __init__(
         self,
-        me: int,
+        roster: Roster,
         view: ChainView,
         keys: Keys,
         runner: Runner,
@@ -85,7 +86,7 @@ class Signing:
         max_runs: int,
     ) -> None:
         """`boots(j)` is what names the present process of party j: it makes every run's session id fresh."""
-        self.me = me
+        self.roster = roster
         self._view = view
         self._keys = keys
         self._runner = runner
@@ -99,7 +100,6 @@ class Signing:
         self._attempts = Attempts()
         self._waiting = 0
         self.uses = Uses()
-        self.membership: Membership | None = None
 
     # -- signing --------------------------------------------
 
@@ -175,19 +175,19 @@ class Signing:
     ) -> SignatureShares:
         self._waiting += 1
         try:
-            await self._await_correlations([j for j in choice.signers if j != self.me], place)
+            await self._await_correlations([j for j in choice.signers if j != self.roster.me], place)
         finally:
             self._waiting -= 1
         sid = session_id(
             chain_id=self._view.chain_id,
             contract=self._view.addresses["PubkeyRouter"],
             purpose=purpose,
-            epoch=self._epoch(),
+            epoch=self.roster.current.epoch,
             parties=choice.signers,
             parameters=[key.public_key.to_bytes(), digest, payload, choice.attempt],
             nonces={j: tagged_hash(Tag.LINK, "process", self._boots(j)) for j in choice.signers},
         )
-        party = Party(self.me, choice.signers, sid, self._rng)
+        party = Party(self.roster.me, choice.signers, sid, self._rng)
         return await self._runner.run(
             party, sign(party, key, [digest], self._inventory), self._run_seconds, name=purpose, place=place
         )
@@ -215,29 +215,23 @@ class Signing:
 
     def check_choice(self, choice: RunChoice) -> RunChoice:
         """Refuse signer sets that cannot sign, before anything is looked at or spent."""
-        membership = self.membership
-        if membership is None or not membership.epoch:
-            raise Refusal("not_ready", "the network has not started yet", "wait a moment", UNAVAILABLE)
-        wrong = None
+        me, membership, wrong = self.roster.me, self.roster.current, None
         if len(choice.signers) != membership.threshold:
             wrong = f"a run has exactly {membership.threshold} signers"
         elif not set(choice.signers) <= set(membership.members):
             wrong = "a signer is not a member of this network"
-        elif self.me not in choice.signers:
-            wrong = f"this node is party {self.me}, which is not among the signers"
+        elif me not in choice.signers:
+            wrong = f"this node is party {me}, which is not among the signers"
         if wrong:
             raise Refusal("bad_signers", wrong, "choose signers from /v1/network", MALFORMED)
         return choice
-
-    def _epoch(self) -> int:
-        return self.membership.epoch if self.membership else 0
 
     def answer(self, shares: SignatureShares, digest: bytes) -> Answer:
         """Return this node's share as the API gives it."""
         share = shares.rows[0]
         return {
             "share": {
-                "party": self.me,
+                "party": self.roster.me,
                 "w": "0x" + field.to_bytes(share.w).hex(),
                 "u": "0x" + field.to_bytes(share.u).hex(),
                 "R": "0x" + shares.R[0].to_bytes().hex(),
