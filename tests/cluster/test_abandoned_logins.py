@@ -31,7 +31,7 @@ async def test_logins_of_fresh_wallets_at_one_node_take_no_place_from_others(
     for caller in waiting:
         caller.cancel()
     assert len(node.signing._places) == PLACES // SHARE
-    assert node.signing.free == 1
+    assert node.signing._places.free == 1
     async with cluster.client() as client:
         for number in range(5):
             await client.sign_message(key, f"{number} beside them")

@@ -12,6 +12,7 @@ import pytest
 
 from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.request import MAX_RUNS
+from keyquorum.node.runs.places import Places
 from keyquorum.node.services import signing as signing_module
 from keyquorum.node.services.quotas import (
     ALLOWANCE,
@@ -181,7 +182,7 @@ class World:
         self.quotas = Quotas(QuotasSection(), 100)
         self.quotas._allowances._clock = lambda: 1000.0
         parts: list[Any] = [self, None, self, self, lambda _: b"boot", SeededRng("r"), None, self.quotas]
-        self.signing = Signing(roster(), *parts, run_seconds=1.0, max_runs=50)
+        self.signing = Signing(roster(), *parts, run_seconds=1.0, places=Places(50))
         monkeypatch.setattr(signing_module, "sign", lambda *_: None)
 
     chain_id, addresses = 1, {"PubkeyRouter": "0x" + "11" * 20}

@@ -39,9 +39,10 @@ def test_what_leaves_this_node_out_is_not_taken(wrong: Membership, words: str) -
     assert one.current is before
 
 
-def test_of_another_epoch_nothing_is_taken() -> None:
+@pytest.mark.parametrize("n", [1, 4])
+def test_of_another_epoch_nothing_is_taken_whoever_is_in_it(n: int) -> None:
     one = roster(2)
     before = one.current
-    assert not one.exchange(members(4, epoch=2))
+    assert not one.exchange(members(n, epoch=2))
     assert one.is_over
     assert one.current is before

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from keyquorum.algebra.rng import SeededRng
+from keyquorum.node.runs.places import Places
 from keyquorum.node.services.quotas import Quotas
 from keyquorum.node.services.signing import RunChoice, Signing
 from keyquorum.node.settings.config import QuotasSection
@@ -36,7 +37,7 @@ async def test_runs_that_wait_for_correlations_are_bounded() -> None:
         None,
         Quotas(QuotasSection()),
     ]
-    signing = Signing(roster(), *parts, run_seconds=1.0, max_runs=MOST)
+    signing = Signing(roster(), *parts, run_seconds=1.0, places=Places(MOST))
     key: Any = None
     runs = [
         asyncio.create_task(signing.run_signing("sign", key, b"", bytes([k]) * 32, RunChoice((1, 2), 0)))

@@ -39,6 +39,7 @@ from keyquorum.node.pairs.background import Background
 from keyquorum.node.pairs.links import Links
 from keyquorum.node.pairs.pools import RETIRE_SECONDS, Levels, Pools
 from keyquorum.node.repeated import Repeated
+from keyquorum.node.runs.places import Places
 from keyquorum.node.runs.runner import EARLY_SECONDS, Runner
 from keyquorum.node.services.access import Access
 from keyquorum.node.services.audit import GRANTED, Audit, Entry
@@ -179,14 +180,14 @@ class Node:
             epoch=membership.epoch,
         )
         background = Background()
-        self._runner = Runner(self._send, self._mesh.is_up)
-        self._runner.observe = self.metrics.observe_run
+        self._runner = Runner(self._send, self._mesh.is_up, self.metrics.observe_run)
         self._mesh.on_down.append(self._runner.peer_down)
         self._links = Links(self._mesh, self._inventory, Strikes(self._store), background, self._rng)
         levels = _levels(self._config.pools, len(membership.members))
         longest = max(RETIRE_SECONDS, EARLY_SECONDS + 2 * limits.run_seconds)
-        self._pools = Pools(self._mesh, self._links, levels, background, self._rng, longest)
-        self._pools.pause_hint = lambda: self._runner.joined > 0
+        self._pools = Pools(
+            self._mesh, self._links, levels, background, self._rng, longest, lambda: self._runner.joined > 0
+        )
         self._mesh.route(wire.Round, self._receive)
         self._mesh.route(wire.Notice, self._notice)
         self._stopping += [_sync(background.close), self._mesh.close, self._pools.close]
@@ -196,25 +197,27 @@ class Node:
     def _build_services(self, identity: Identity) -> None:
         config = self._config
         access = Access(self._view)
-        quotas = Quotas(config.quotas, self._pools.levels.high, lambda: self.signing.free)
+        places = Places(config.limits.runs)
+        quotas = Quotas(config.quotas, self._pools.levels.high, lambda: places.free)
+        self.audit = Audit(config.node.data_dir, config.audit)
         self.signing = Signing(
             self._roster, self._view, self._keys, self._runner, self._inventory, self._boot, self._rng,
-            access, quotas, config.limits.run_seconds, config.limits.runs,
+            access, quotas, config.limits.run_seconds, places,
         )  # fmt: skip
-        self.identity_secret = IdentitySecret(self._roster, self._keys, self._notify, self._mesh.is_up, self._rng)
-        self.identity_secret.blame = self.metrics.observe_blame
+        self.identity_secret = IdentitySecret(
+            self._roster, self._keys, self._notify, self._mesh.is_up, self._rng, blame=self.metrics.observe_blame
+        )
         self._mesh.on_up += [self.identity_secret.link_up, self._tell_time]
         self._build_logins(identity, access, quotas)
         self._minting = Minting(
             self._roster, self._view, self._keys, self._runner, self.signing, self._notify,
             Sender(Rpc(config.chain.rpc[0]), identity.chain_key), self._rng, config.minting.batch, config.minting.low,
+            lambda what, summary: self.audit.record(Entry(what, summary=summary), GRANTED),
         )  # fmt: skip
         self.status = Status(
             self._roster, self._view, self._store, self._keys, self._mesh, self._links, self._pools, self._runner,
             self.identity_secret, self.clocks, self._minting.shop,
         )  # fmt: skip
-        self.audit = Audit(config.node.data_dir, config.audit)
-        self._minting.shop.record = lambda what, summary: self.audit.record(Entry(what, summary=summary), GRANTED)
         self._http_counts: Counter[str] = Counter()
         more = {"quotas": quotas.counts, "audit": self.audit.counts, "http": self._http_counts}
         self.status.add_gauges(self.metrics, more)

@@ -23,11 +23,10 @@ class Roster:
 
         Of another epoch nothing is taken: `is_over` says so from then on.
         """
-        _checked(self.me, membership)
-        if membership.epoch != self.current.epoch:
+        if membership.epoch and membership.epoch != self.current.epoch:
             self.is_over = True
             return False
-        changed, self.current = membership != self.current, membership
+        changed, self.current = membership != self.current, _checked(self.me, membership)
         return changed
 
 

@@ -45,11 +45,15 @@ class IdentitySecret:
         is_up: Callable[[int], bool],
         rng: Rng,
         clock: Callable[[], float] = time.monotonic,
+        blame: Callable[[int], None] = lambda party: None,
     ) -> None:
-        """`notify(peer, topic, reference, payload)` sends a notice; `is_up(peer)` tells whether one is linked."""
+        """`notify(peer, topic, reference, payload)` sends a notice; `is_up(peer)` tells whether one is linked.
+
+        `blame(party)` hears whose part was wrong.
+        """
         self._roster = roster
         self.refused: set[int] = set()
-        self.blame: Callable[[int], None] = lambda party: None
+        self.blame = blame
         self._keys = keys
         self._notify = notify
         self._is_up = is_up

@@ -31,7 +31,7 @@ from keyquorum.node.chain.roster import Roster
 from keyquorum.node.keymaking.ceremonies import LARGEST_BATCH, Ceremonies
 from keyquorum.node.keymaking.certification import LONGEST_PAUSE, Certification
 from keyquorum.node.keymaking.minting_notices import Ask, Notify, Proposal, Start, decode
-from keyquorum.node.keymaking.workshop import NETWORK, POOL, Transactions, Workshop
+from keyquorum.node.keymaking.workshop import NETWORK, POOL, Record, Transactions, Workshop
 from keyquorum.node.runs.runner import Runner
 from keyquorum.node.services.signing import Signing
 from keyquorum.node.storage.database import StoreFailed
@@ -63,10 +63,14 @@ class Minting:
         rng: Rng,
         batch: int,
         low: int,
+        record: Record = lambda what, summary: None,
         dkg_seconds: float = 120.0,
     ) -> None:
-        """`notify(peer, topic, reference, payload)` sends a notice; `low` is when the pool on the chain is refilled."""
-        self.shop = Workshop(roster, view, keys, runner, signing, notify, sender, rng)
+        """`notify(peer, topic, reference, payload)` sends a notice; `low` is when the pool on the chain is refilled.
+
+        `record(what, summary)` is told what was signed for others.
+        """
+        self.shop = Workshop(roster, view, keys, runner, signing, notify, sender, rng, record)
         self.progress = self.shop.progress
         self.ceremonies = Ceremonies(self.shop, dkg_seconds)
         self.certification = Certification(self.shop)

@@ -36,6 +36,9 @@ EXPECTED = (
 )  # fmt: skip
 
 
+Record = Callable[[str, str], None]
+
+
 class Transactions(Protocol):
     """What sends this node's own transactions (`chain.rpc.Sender`)."""
 
@@ -62,7 +65,7 @@ class Workshop:
     notify: Notify
     sender: Transactions
     rng: Rng
-    record: Callable[[str, str], None] = lambda what, summary: None
+    record: Record = lambda what, summary: None
     progress: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     registered: int = 0

@@ -101,14 +101,16 @@ class Pools:
         background: Background,
         rng: Rng,
         retire_after: float = RETIRE_SECONDS,
+        pause_hint: Callable[[], bool] = lambda: False,
     ) -> None:
         """Listen to the links; must be made before the mesh starts.
 
-        `retire_after` (seconds) must exceed the time from the arrival of a run's first message to the end of that run.
+        `retire_after` (seconds) must exceed the time from the arrival of a run's first message to the end of that run;
+        `pause_hint()` says that signing is under way.
         """
         self.levels = levels
         self.clock: Callable[[], float] = time.monotonic
-        self.pause_hint: Callable[[], bool] = lambda: False
+        self.pause_hint = pause_hint
         self.counts: Counter[str] = Counter()
         self._mesh = mesh
         self._links = links

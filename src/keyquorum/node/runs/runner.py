@@ -70,15 +70,23 @@ class _EarlyBox:
 class Runner:
     """All protocol runs of one node; single-threaded, in the event loop."""
 
-    def __init__(self, send: Callable[[int, Envelope], bool], is_up: Callable[[int], bool]) -> None:
-        """`send` hands an envelope to the link of a peer and tells whether it was taken."""
+    def __init__(
+        self,
+        send: Callable[[int, Envelope], bool],
+        is_up: Callable[[int], bool],
+        observe: Callable[[str, float, Abort | None], None] = lambda name, seconds, error: None,
+    ) -> None:
+        """`send` hands an envelope to the link of a peer and tells whether it was taken.
+
+        `observe(name, seconds, error)` hears of each run that has ended.
+        """
         self._send = send
         self._is_up = is_up
         self._runs: dict[bytes, _Run[Any]] = {}
         self._finished: OrderedDict[bytes, None] = OrderedDict()
         self._early: dict[int, _EarlyBox] = {}
         self.dropped = 0
-        self.observe: Callable[[str, float, Abort | None], None] = lambda name, seconds, error: None
+        self.observe = observe
 
     @property
     def active(self) -> int:

@@ -83,9 +83,12 @@ class Signing:
         access: Access,
         quotas: Quotas,
         run_seconds: float,
-        max_runs: int,
+        places: Places,
     ) -> None:
-        """`boots(j)` is what names the present process of party j: it makes every run's session id fresh."""
+        """`boots(j)` is what names the present process of party j: it makes every run's session id fresh.
+
+        Each run takes one of the `places` that this node has.
+        """
         self.roster = roster
         self._view = view
         self._keys = keys
@@ -96,7 +99,7 @@ class Signing:
         self._access = access
         self._quotas = quotas
         self._run_seconds = run_seconds
-        self._places = Places(max_runs)
+        self._places = places
         self._attempts = Attempts()
         self._waiting = 0
         self.uses = Uses()
@@ -151,11 +154,6 @@ class Signing:
         )
 
     # -- the run --------------------------------------------
-
-    @property
-    def free(self) -> float:
-        """The part (0..1) of this node's places for runs that is free, or would be given up for a new one."""
-        return self._places.free
 
     async def run_signing(
         self, purpose: str, key: KeyShare, digest: bytes, payload: bytes, choice: RunChoice
