@@ -15,6 +15,7 @@ from keyquorum.auth.code_assertion import CodeSettings, Issuer
 from keyquorum.cli.main import app
 from keyquorum.codes import config, folder, secrets_file
 from keyquorum.node.settings.auth_settings import parse as parse_auth
+from keyquorum.serving.settings import ConfigError
 
 GOOD = f"""
 network = "{NETWORK}"
@@ -67,11 +68,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         (GOOD + SMS + HTTP.replace("AC1", "AC1/../x"), "account"),
         (GOOD + SMS + SMPP.replace("127.0.0.1", "smsc.example") + "tls = false\n", "TLS only"),
         (GOOD + EMAIL + "[limits]\nper_day = 0\n", "per_day"),
-        ("nonsense", "cannot be read"),
+        ("nonsense", "not a TOML file"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_its_name(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(config.ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words):
         load(tmp_path, text)
 
 

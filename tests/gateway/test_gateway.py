@@ -20,7 +20,8 @@ from keyquorum.chain.rpc import Sender
 from keyquorum.client import AsyncClient, BadAnswer, ChainError, KeyquorumError, Network, Refused, Unavailable
 from keyquorum.gateway import relay
 from keyquorum.gateway.app import Server
-from keyquorum.gateway.config import ConfigError, GatewayConfig, dump, load
+from keyquorum.gateway.config import GatewayConfig, dump, load
+from keyquorum.serving.settings import ConfigError
 from login_kit import Person
 
 JSON = {"Content-Type": "application/json"}

@@ -14,7 +14,8 @@ from keyquorum.algebra.rng import SeededRng
 from keyquorum.auth.method import methods
 from keyquorum.auth.session_key import SessionPrivateKey
 from keyquorum.node.settings import auth_settings, config
-from keyquorum.node.settings.config import ConfigError, NodeConfig, dump_default, load
+from keyquorum.node.settings.config import NodeConfig, dump_default, load
+from keyquorum.serving.settings import ConfigError
 
 ROUTER = "0x" + "ab" * 20
 TEXT = dump_default(rpc=["http://127.0.0.1:8545"], router=ROUTER)

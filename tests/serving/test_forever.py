@@ -85,8 +85,8 @@ OWNED = {
     "cli/chain_choice.py:wait_until_final", "cli/local_network.py", "cli/person.py", "algebra/field.py",
     "codes/smpp.py", "chain/devchain/interpreter.py",
     "gateway/relay.py:_send",
-    "node/connection.py:receive", "node/mesh.py:_serve", "node/signing.py:_await_correlations",
-    "node/app.py:_open_chain", "node/app.py:_find_membership", "node/certification.py:_catch_up",
+    "node/mesh/connection.py:receive", "node/mesh/mesh.py:_serve", "node/services/signing.py:_await_correlations",
+    "node/app.py:_open_chain", "node/app.py:_find_roster", "node/keymaking/certification.py:_catch_up",
 }  # fmt: skip
 
 

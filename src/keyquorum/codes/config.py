@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import tomllib
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +20,8 @@ from keyquorum.auth.code_assertion import ISSUER_ID
 from keyquorum.auth.email_code import normalise as normalise_mail
 from keyquorum.auth.network import chain_id_of
 from keyquorum.codes.drivers import is_loopback
+from keyquorum.serving import settings
+from keyquorum.serving.settings import Section
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -29,15 +30,7 @@ Words = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .-]{0,39}\Z
 _PREFIX = re.compile(r"\+[0-9]{0,14}")
 
 
-class ConfigError(ValueError):
-    """The file is missing, is not TOML, or a setting in it is unknown, missing or out of range."""
-
-
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the file."""
-
-
-class EmailSection(_Section, frozen=True):
+class EmailSection(Section, frozen=True):
     """Sending by SMTP."""
 
     host: str
@@ -57,7 +50,7 @@ class EmailSection(_Section, frozen=True):
             raise ValueError("email.username and email.password_file come together")
 
 
-class HttpSmsSection(_Section, frozen=True):
+class HttpSmsSection(Section, frozen=True):
     """Sending SMS by an HTTP API of Twilio's shape."""
 
     account: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
@@ -78,7 +71,7 @@ class HttpSmsSection(_Section, frozen=True):
         _check_plain("sms.http.base_url", parts.scheme == "https", parts.hostname)
 
 
-class SmppSection(_Section, frozen=True):
+class SmppSection(Section, frozen=True):
     """Sending SMS to a message centre by SMPP 3.4."""
 
     host: str
@@ -93,7 +86,7 @@ class SmppSection(_Section, frozen=True):
         _check_plain("sms.smpp.tls", self.tls, self.host)
 
 
-class SmsSection(_Section, frozen=True):
+class SmsSection(Section, frozen=True):
     """Sending by SMS: exactly one of the two ways. `prefixes` says to which countries, since each message costs."""
 
     prefixes: Annotated[list[str], msgspec.Meta(min_length=1, max_length=300)]
@@ -107,7 +100,7 @@ class SmsSection(_Section, frozen=True):
             raise ValueError('sms.prefixes are the beginnings of numbers, such as "+49"; "+" is every country')
 
 
-class LimitsSection(_Section, frozen=True):
+class LimitsSection(Section, frozen=True):
     """What one address, one client, and everybody together may cost. Spans slide; they are not calendar days."""
 
     per_address_hour: Count = 5
@@ -123,7 +116,7 @@ class LimitsSection(_Section, frozen=True):
     sending: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
 
 
-class CodesConfig(_Section, frozen=True):
+class CodesConfig(Section, frozen=True):
     """Every setting of a code service; `load` is the only way in."""
 
     network: str
@@ -170,10 +163,6 @@ def load(path: Path) -> CodesConfig:
             return folder / Path(value).expanduser()
         raise ValueError(f"expected a path, got {type(value).__name__}")
 
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    raw = settings.read(path)
+    with settings.checking(path):
         return msgspec.convert(raw, CodesConfig, dec_hook=decode)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None

@@ -6,7 +6,6 @@ and nobody's word: each node checks logins by settings of its own.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,9 @@ from keyquorum.chain.fees import SERVICE_LIMITS, SpendingLimits
 from keyquorum.client.discord import DiscordLogin
 from keyquorum.client.network import Network
 from keyquorum.client.oidc import OidcLogin
+from keyquorum.serving import settings
 from keyquorum.serving.addresses import Networks
+from keyquorum.serving.settings import Section
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -58,12 +59,8 @@ first_block = {first_block}              # where the contracts begin: events are
 """
 
 
-class ConfigError(ValueError):
-    """The file is missing, is not TOML, or a setting in it is unknown, missing or out of range."""
-
-
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A table of the file."""
+class _Section(Section, frozen=True, omit_defaults=True):
+    """A table whose defaults are not written."""
 
 
 class LoginSection(_Section, frozen=True):
@@ -143,15 +140,11 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path) -> GatewayConfig:
     """Return the settings in `path`, the key file's path made absolute; raise `ConfigError`."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    raw = settings.read(path)
+    with settings.checking(path):
         config = msgspec.convert(raw, GatewayConfig)
         config.as_network()
         Networks(config.trusted_proxies)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except (msgspec.ValidationError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from None
     if not config.relayer_key_file:
         return config
     key_file = path.resolve().parent / Path(config.relayer_key_file).expanduser()

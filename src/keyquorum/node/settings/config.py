@@ -7,7 +7,6 @@ there is kept in `NodeConfig`. Paths are relative to the folder of the file, so 
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,9 @@ import msgspec
 
 from keyquorum.node.settings import auth_settings
 from keyquorum.node.settings.bounds import LARGEST_BATCH
+from keyquorum.serving import settings
 from keyquorum.serving.addresses import Networks
+from keyquorum.serving.settings import Section
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 PartyNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -28,15 +29,7 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Finality = Literal["finalized", "safe", "latest"] | Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
-class ConfigError(ValueError):
-    """The file is missing, is not TOML, or a setting in it is unknown, missing or out of range."""
-
-
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of the file."""
-
-
-class NodeSection(_Section, frozen=True):
+class NodeSection(Section, frozen=True):
     """Who this node is, and where it keeps what must survive."""
 
     data_dir: Path
@@ -44,7 +37,7 @@ class NodeSection(_Section, frozen=True):
     party: PartyNumber | None = None
 
 
-class ApiSection(_Section, frozen=True):
+class ApiSection(Section, frozen=True):
     """Where clients reach the node."""
 
     host: str = "127.0.0.1"
@@ -55,14 +48,14 @@ class ApiSection(_Section, frozen=True):
     max_body: Annotated[int, msgspec.Meta(ge=1024, le=16 << 20)] = 1 << 20
 
 
-class MeshSection(_Section, frozen=True):
+class MeshSection(Section, frozen=True):
     """Where the other nodes reach the node."""
 
     host: str = "127.0.0.1"
     port: Port = 0
 
 
-class ChainSection(_Section, frozen=True):
+class ChainSection(Section, frozen=True):
     """The chain that decides on membership, keys and permissions."""
 
     rpc: Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
@@ -72,7 +65,7 @@ class ChainSection(_Section, frozen=True):
     poll_seconds: Seconds = 1.0
 
 
-class KeysSection(_Section, frozen=True):
+class KeysSection(Section, frozen=True):
     """Where the key that opens the store comes from: exactly one of the three."""
 
     passphrase_file: Path | None = None
@@ -80,7 +73,7 @@ class KeysSection(_Section, frozen=True):
     key_file: Path | None = None
 
 
-class PoolsSection(_Section, frozen=True):
+class PoolsSection(Section, frozen=True):
     """Correlations kept ready for each peer and direction; 0 for `low` and `high` = chosen by the number of nodes."""
 
     low: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
@@ -88,14 +81,14 @@ class PoolsSection(_Section, frozen=True):
     batch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_BATCH)] = 64
 
 
-class MintingSection(_Section, frozen=True):
+class MintingSection(Section, frozen=True):
     """New keys: how many a ceremony makes, and at how many unused ones on the chain the next begins."""
 
     batch: Annotated[int, msgspec.Meta(ge=1, le=128)] = 32
     low: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 8
 
 
-class AuthSection(_Section, frozen=True):
+class AuthSection(Section, frozen=True):
     """Logins: the domains (host, or host:port) that people may log in at.
 
     `methods` are the settings of the methods that have a section `[auth.<method>]` of their own, by their names.
@@ -107,7 +100,7 @@ class AuthSection(_Section, frozen=True):
     methods: dict[str, Any] = {}
 
 
-class QuotasSection(_Section, frozen=True):
+class QuotasSection(Section, frozen=True):
     """Protocol runs a second for one session, key, identity, network address, and in all (see `quotas.py`).
 
     Each may save up what `burst_seconds` bring. `logins` are those begun, of one network address and in all. `reserve`
@@ -128,14 +121,14 @@ class QuotasSection(_Section, frozen=True):
     gateways: Annotated[list[str], msgspec.Meta(max_length=64)] = []
 
 
-class AuditSection(_Section, frozen=True):
+class AuditSection(Section, frozen=True):
     """The record of every decision: files of at most `max_bytes` in the node's folder, `files` of them."""
 
     max_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=1 << 32)] = 16 << 20
     files: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
 
 
-class LimitsSection(_Section, frozen=True):
+class LimitsSection(Section, frozen=True):
     """What one client or one peer may cost."""
 
     connections: Positive = 512
@@ -150,7 +143,7 @@ class LimitsSection(_Section, frozen=True):
     mesh_bytes_per_second: Annotated[int, msgspec.Meta(ge=1 << 20)] = 64 << 20
 
 
-class NodeConfig(_Section, frozen=True):
+class NodeConfig(Section, frozen=True):
     """Every setting of a node; `load` is the only way in."""
 
     node: NodeSection
@@ -171,28 +164,18 @@ def load(path: Path) -> NodeConfig:
 
     Raises `ConfigError` whose text names the file, the key and what is wrong with it; values are never quoted.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {_reason(error)}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    return parse(raw, path)
+    return parse(settings.read(path), path)
 
 
 def parse(raw: dict[str, Any], path: Path) -> NodeConfig:
     """Return the settings in `raw`, as read from `path`; raises `ConfigError`."""
-    try:
+    with settings.checking(path):
         raw, sections = _split_auth(raw)
         config = msgspec.convert(raw, NodeConfig, dec_hook=_decode_path)
         if sections:
             auth = msgspec.structs.replace(config.auth, methods=dict(auth_settings.parse(sections)))
             config = msgspec.structs.replace(config, auth=auth)
         _check(config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error))}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
     return _absolute(config, path.resolve().parent)
 
 
@@ -240,23 +223,6 @@ def _is_http(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
-
-
-def _explain(message: str) -> str:
-    """Turn msgspec's `what - at `$.section.key`` into `section.key: what`."""
-    found = re.search(r"^(.*?)(?: - at `\$\.?(.*)`)?$", message, re.DOTALL)
-    what, where = (found[1], found[2] or "") if found else (message, "")
-    unknown = re.search(r"contains unknown field `(.*)`", what)
-    if unknown:
-        return f"unknown key {'.'.join(filter(None, [where, unknown[1]]))}"
-    missing = re.search(r"missing required field `(.*)`", what)
-    if missing:
-        return f"missing key {'.'.join(filter(None, [where, missing[1]]))}"
-    return f"{where}: {what}" if where else what
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "not UTF-8 text"
 
 
 def _absolute(config: NodeConfig, folder: Path) -> NodeConfig:
