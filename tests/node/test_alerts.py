@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_readiness import made
+from ready_status import made
 
 RULES = Path(__file__).parents[2] / "ops" / "alerts.yml"
 EXPRESSIONS = dict(re.findall(r"- alert: (\w+)\n +expr: (.+)\n", RULES.read_text()))

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ready_status import made
 from store_writer import share
-from test_readiness import made
 
 from keyquorum.algebra.curve import generator_times
 from keyquorum.node.keymaking import workshop
