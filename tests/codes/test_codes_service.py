@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -371,3 +372,17 @@ async def test_a_code_that_was_not_sent_can_not_be_guessed_right(
     assert await guess(desk, ADA, first["id"], "12345678") == "accepted"
     second = await desk.ask(statement_for(ADA))
     assert len(desk.mail.sent) == 1 and await guess(desk, ADA, second["id"], "12345678") == "code_refused"
+
+
+async def test_a_try_is_counted_before_the_code_is_looked_at(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk wrong codes would be counted nowhere, while the right one passed."""
+    asked = await desk.ask(statement_for(ADA))
+    right = desk.last_code()
+
+    async def full(*_: Any, **__: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(desk.service.ledger, "take", full)
+    for code in (other_code(right), right):
+        with pytest.raises(sqlite3.OperationalError):
+            await desk.give(ADA, asked["id"], code)

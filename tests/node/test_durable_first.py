@@ -12,6 +12,7 @@ import pytest
 from durable_process import COMMITMENT, NOW, PEER, SOURCE, STATEMENT
 
 from keyquorum.auth.commitment import Commitment
+from keyquorum.node.storage import login_store
 from keyquorum.node.storage.login_store import LoginStore, OtherBinding
 from keyquorum.node.storage.store import Store
 from keyquorum.node.storage.strikes import Strikes
@@ -40,3 +41,26 @@ def test_a_peer_in_quarantine_stays_there_and_a_pardon_holds(tmp_path: Path) -> 
         killed_while(work, tmp_path)
         with contextlib.closing(Store(tmp_path, SOURCE)) as store:
             assert Strikes(store, clock=lambda: NOW).quarantined() == quarantined
+
+
+async def test_the_file_of_logins_is_in_its_folder_before_anything_is_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss would take a new file with the first token that it bound, and the node would bind it again."""
+    order: list[str] = []
+    flush, commit = login_store.flush_folder, LoginStore.commit
+
+    def flushed(folder: Path) -> None:
+        assert (folder / login_store.FILE).exists()
+        order.append("folder")
+        flush(folder)
+
+    async def committed(self: LoginStore, *asked: object) -> object:
+        order.append("token")
+        return await commit(self, *asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(login_store, "flush_folder", flushed)
+    monkeypatch.setattr(LoginStore, "commit", committed)
+    with contextlib.closing(LoginStore(tmp_path)) as store:
+        await store.commit(COMMITMENT.token_digest, COMMITMENT.binding, NOW)
+    assert order == ["folder", "token"]
